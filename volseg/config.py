@@ -1,0 +1,375 @@
+"""The recipe: everything that one segmentation task chooses, in one strict YAML file.
+
+A key that isn't a field is an error. Axes are those of the tensor, (D, H, W), which the recipe's `orientation` defines.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from volseg.errors import RecipeError
+from volseg.geometry import ORIENTATIONS
+from volseg.volume import ANATOMICAL_STRUCTURE, Code, Label
+
+Triple = tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]
+Spacing = tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]]
+Range = tuple[float, float]
+Probability = Annotated[float, Field(ge=0, le=1)]
+Axis = Annotated[int, Field(ge=0, le=2)]
+Byte = Annotated[int, Field(ge=0, le=255)]
+
+#: The orientation of models that use a file's own axes, reversed and not reoriented.
+STORED_KJI = "stored-KJI"
+
+
+class Section(BaseModel):
+    """A part of the recipe: immutable, and strict about its keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class CodeConfig(Section):
+    """A coded concept, such as SNOMED CT's."""
+
+    value: str
+    """Code value."""
+    scheme: str = "SCT"
+    """Coding scheme designator; SCT is SNOMED CT."""
+    meaning: str
+    """Code meaning, at most 64 characters."""
+
+    def code(self) -> Code:
+        """Return the concept as the rest of volseg takes it."""
+        return Code(value=self.value, scheme=self.scheme, meaning=self.meaning)
+
+
+class LabelConfig(Section):
+    """One label: its value in a mask, its name, and how viewers should call and paint it."""
+
+    value: Annotated[int, Field(ge=1, le=65535)]
+    """Value in the mask; 0 is the background and isn't listed."""
+    name: str
+    """Name for people."""
+    colour: tuple[Byte, Byte, Byte]
+    """Red, green, blue."""
+    code: CodeConfig | None = None
+    """Coded property type for DICOM."""
+    category: CodeConfig | None = None
+    """Coded property category for DICOM; an anatomical structure unless given."""
+    modifier: CodeConfig | None = None
+    """Coded modifier of the property type, such as "Anterior"."""
+    members: tuple[int, ...] = ()
+    """With a sigmoid output: the values in the training labels that make up this region, where regions overlap; its
+    own value unless given."""
+
+    def label(self) -> Label:
+        """Return the label as the rest of volseg takes it."""
+        return Label(
+            value=self.value,
+            name=self.name,
+            colour=self.colour,
+            code=self.code.code() if self.code else None,
+            category=self.category.code() if self.category else ANATOMICAL_STRUCTURE,
+            modifier=self.modifier.code() if self.modifier else None,
+        )
+
+
+class ChannelConfig(Section):
+    """One input channel."""
+
+    name: str
+    """Name of the channel, such as T1."""
+    modalities: tuple[str, ...]
+    """Modalities that it accepts, DICOM's terms."""
+
+    @field_validator("modalities")
+    @classmethod
+    def _dicom_terms(cls, modalities: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(canonical_modality(name) for name in modalities)
+
+
+class IntensityConfig(Section):
+    """How voxel values become network input."""
+
+    scheme: Literal["zscore", "fixed", "none"] = "zscore"
+    """zscore: minus the case's mean, over its standard deviation. fixed: the same with `mean` and `std`. none: as it
+    is."""
+    clip_percentiles: tuple[Probability, Probability] | None = None
+    """Clip to these quantiles (0 to 1) of the case first."""
+    clip: Range | None = None
+    """Clip to these values first."""
+    mean: float = 0.0
+    """Mean for `fixed`."""
+    std: Annotated[float, Field(gt=0)] = 1.0
+    """Standard deviation for `fixed`."""
+
+
+class NetworkConfig(Section):
+    """The 3D U-Net. One entry a stage, from full resolution down."""
+
+    features: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] = (16, 32, 64, 128)
+    """Channels of each stage."""
+    kernels: tuple[Triple, ...] = ()
+    """Kernel of each stage's convolutions, odd; 3x3x3 unless given. 1x3x3 suits thick slices."""
+    strides: tuple[Triple, ...] = ()
+    """Downsampling on entering each stage; the first is 1x1x1, the others 2x2x2 unless given."""
+    convolutions: Annotated[int, Field(ge=1)] = 2
+    """Convolutions a stage, on the way down and on the way up."""
+    downsampling: Literal["max_pool", "strided"] = "max_pool"
+    """Max pooling, or a stride in the stage's first convolution."""
+    upsampling: Literal["transposed", "interpolation"] = "transposed"
+    """Transposed convolution, or linear interpolation with a 1x1x1 convolution."""
+    normalisation: Literal["instance", "batch", "group", "none"] = "instance"
+    """Normalisation behind each convolution."""
+    groups: Annotated[int, Field(ge=1)] = 8
+    """Groups of group normalisation."""
+    activation: Literal["relu", "leaky_relu"] = "leaky_relu"
+    """Activation behind each normalisation; LeakyReLU has a slope of 0.01."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of channels dropped in training."""
+    residual: bool = False
+    """Add each stage's input to its output."""
+    deep_supervision: bool = True
+    """In training, also compare the outputs of the lower decoder stages with the labels."""
+    initialisation: Literal["he", "xavier"] = "he"
+    """Initial weights: He (normal, for rectifiers) or Xavier (uniform)."""
+    gradient_checkpointing: bool = False
+    """Compute activations again in the backward pass: less memory, more time."""
+
+    @model_validator(mode="after")
+    def _stages(self) -> Self:
+        stages = len(self.features)
+        for name in ("kernels", "strides"):
+            given = len(getattr(self, name))
+            if given not in (0, stages):
+                raise ValueError(f"{name} has {given} entries and features has {stages}; give one a stage")
+        if any(size % 2 == 0 for kernel in self.kernels for size in kernel):
+            raise ValueError("kernels must be odd, so that a convolution keeps the size")
+        if self.strides and self.strides[0] != (1, 1, 1):
+            raise ValueError("the first stage's stride must be 1x1x1")
+        if self.normalisation == "group" and any(size % self.groups for size in self.features):
+            raise ValueError(f"features {self.features} can't be split into {self.groups} groups")
+        return self
+
+    @property
+    def stage_kernels(self) -> tuple[Triple, ...]:
+        """Kernel of each stage, defaults filled in."""
+        return self.kernels or ((3, 3, 3),) * len(self.features)
+
+    @property
+    def stage_strides(self) -> tuple[Triple, ...]:
+        """Stride of each stage, defaults filled in."""
+        return self.strides or ((1, 1, 1), *((2, 2, 2),) * (len(self.features) - 1))
+
+
+class MirroringConfig(Section):
+    """Mirrored passes, averaged. Only along axes that training flipped: others destroy the result."""
+
+    axes: tuple[Axis, ...] = ()
+    """Tensor axes (0 D, 1 H, 2 W) that may be mirrored."""
+    use: bool = False
+    """Whether prediction does so by default."""
+
+
+class AugmentationConfig(Section):
+    """Random changes to training patches, by MONAI. A probability of 0 leaves one out."""
+
+    rotation_probability: Probability = 0.2
+    """Of a rotation."""
+    rotation_degrees: Annotated[float, Field(ge=0, le=180)] = 15.0
+    """Largest rotation about each axis."""
+    scaling_probability: Probability = 0.2
+    """Of a change of size."""
+    scaling_range: Range = (0.7, 1.4)
+    """Smallest and largest factor."""
+    flip_axes: tuple[Axis, ...] = ()
+    """Tensor axes flipped with probability 0.5: only where no label changes its meaning (left and right)."""
+    noise_probability: Probability = 0.1
+    """Of Gaussian noise."""
+    noise_std: Annotated[float, Field(ge=0)] = 0.1
+    """Largest standard deviation of the noise, in units of the normalised image."""
+    blur_probability: Probability = 0.1
+    """Of a Gaussian blur."""
+    blur_sigma: Range = (0.5, 1.0)
+    """Smallest and largest sigma, in voxels."""
+    brightness_probability: Probability = 0.15
+    """Of a multiplied brightness."""
+    brightness_range: Range = (0.75, 1.25)
+    """Smallest and largest factor."""
+    contrast_probability: Probability = 0.15
+    """Of a change of contrast about the patch's mean."""
+    contrast_range: Range = (0.75, 1.25)
+    """Smallest and largest factor."""
+    gamma_probability: Probability = 0.15
+    """Of a gamma curve."""
+    gamma_range: Range = (0.7, 1.5)
+    """Smallest and largest exponent."""
+
+
+class TrainingConfig(Section):
+    """How the network is trained."""
+
+    steps: Annotated[int, Field(ge=1)] = 5000
+    """Optimiser steps, where the command gives neither --steps nor --minutes."""
+    batch_size: Annotated[int, Field(ge=1)] = 2
+    """Patches a step."""
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    """Largest learning rate of AdamW."""
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-2
+    """AdamW's weight decay."""
+    warmup_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    """Share of the steps in which the learning rate rises linearly."""
+    schedule: Literal["cosine", "polynomial", "constant"] = "cosine"
+    """How it falls afterwards; the polynomial's power is 0.9."""
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Decay of an exponential moving average of the weights, which then is what is validated and kept; 0: none."""
+    gradient_clip: Annotated[float, Field(gt=0)] = 12.0
+    """Largest norm of the gradient."""
+    dice_weight: Annotated[float, Field(ge=0)] = 1.0
+    """Weight of the Dice loss."""
+    cross_entropy_weight: Annotated[float, Field(ge=0)] = 1.0
+    """Weight of the cross-entropy."""
+    foreground_fraction: Probability = 0.5
+    """Share of patches centred on a voxel of a label, each label equally often; the rest is anywhere."""
+    validations: Annotated[int, Field(ge=1)] = 10
+    """Validations over the run, the last at its end (where a fold is held out)."""
+    patience: Annotated[int, Field(ge=1)] | None = None
+    """Stop early after this many validations without a better one."""
+    folds: Annotated[int, Field(ge=2)] = 5
+    """Number of folds of the cross-validation."""
+    seed: int = 0
+    """Seed of the split and of every random choice."""
+    augmentation: AugmentationConfig = AugmentationConfig()
+    """Random changes to the patches."""
+
+
+class PostprocessRule(Section):
+    """What is done to one label of a mask, in this order."""
+
+    label: int
+    """Its value."""
+    largest_component: bool = False
+    """Keep only the largest connected component."""
+    min_volume_ml: Annotated[float, Field(ge=0)] = 0.0
+    """Remove components smaller than this."""
+    fill_holes: bool = False
+    """Fill background that the label encloses."""
+
+
+class Recipe(Section):
+    """One segmentation task."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+    """Name of the model."""
+    version: str = "1.0"
+    """Version of the model."""
+    description: str = ""
+    """What it segments, in what."""
+    channels: Annotated[tuple[ChannelConfig, ...], Field(min_length=1)]
+    """Input channels, in their order."""
+    labels: Annotated[tuple[LabelConfig, ...], Field(min_length=1)]
+    """Labels, in ascending order of value."""
+    output: Literal["softmax", "sigmoid"] = "softmax"
+    """softmax: a voxel has one label. sigmoid: labels are regions that may overlap, and later ones paint over earlier
+    ones in the mask."""
+    orientation: str = "RAS"
+    """Directions in which D, H and W grow (three axcodes), or stored-KJI."""
+    spacing_mm: Spacing | None = None
+    """Voxel spacing along D, H, W that scans are resampled to; the scan's own unless given."""
+    window: Triple
+    """Size of the patches in training and of the sliding window, along D, H, W."""
+    intensity: IntensityConfig = IntensityConfig()
+    """How voxel values become network input."""
+    network: NetworkConfig = NetworkConfig()
+    """The U-Net."""
+    tile_step: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """Largest step from window to window, as a share of the window."""
+    mirroring: MirroringConfig = MirroringConfig()
+    """Mirrored passes."""
+    postprocess: tuple[PostprocessRule, ...] = ()
+    """What is done to the mask, label by label."""
+    training: TrainingConfig = TrainingConfig()
+    """How the network is trained."""
+
+    @field_validator("orientation")
+    @classmethod
+    def _orientation(cls, orientation: str) -> str:
+        if orientation != STORED_KJI and orientation not in ORIENTATIONS:
+            raise ValueError(f"{orientation!r} is neither three axcodes such as RAS, LPS or SAR nor {STORED_KJI}")
+        return orientation
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        values = [label.value for label in self.labels]
+        if values != sorted(set(values)):
+            raise ValueError(f"label values {values} are not different and ascending")
+        if self.output == "softmax" and any(label.members for label in self.labels):
+            raise ValueError("labels with members are overlapping regions: they need output: sigmoid")
+        if unknown := sorted({rule.label for rule in self.postprocess} - set(values)):
+            raise ValueError(f"postprocess names the labels {unknown}; labels are {values}")
+        if not set(self.mirroring.axes) <= set(self.training.augmentation.flip_axes):
+            raise ValueError(
+                f"mirroring axes {self.mirroring.axes} must be among those that training flips,"
+                f" {self.training.augmentation.flip_axes}"
+            )
+        return self
+
+    @property
+    def outputs(self) -> int:
+        """Number of the network's output channels: with softmax, the background has one too."""
+        return len(self.labels) + (self.output == "softmax")
+
+    def label_table(self) -> tuple[Label, ...]:
+        """Return the labels as the rest of volseg takes them."""
+        return tuple(label.label() for label in self.labels)
+
+
+def canonical_modality(name: str) -> str:
+    """DICOM's term for a modality: MRI is MR, PET is PT."""
+    upper = name.strip().upper()
+    return {"MRI": "MR", "PET": "PT"}.get(upper, upper)
+
+
+def validation_problem(error: ValidationError) -> str:
+    """One line from a pydantic error: where, what was given, what is wrong."""
+    problems = []
+    for item in error.errors():
+        place = ".".join(str(part) for part in item["loc"]) or "recipe"
+        if item["type"] == "extra_forbidden":
+            problems.append(f"{place}: no such key")
+        else:
+            given = item["input"]
+            shown = "" if isinstance(given, dict | BaseModel) else f" (got {given!r})"
+            problems.append(f"{place}: {item['msg']}{shown}")
+    return "; ".join(problems)
+
+
+def recipe_from_dict(content: Any, where: str) -> Recipe:
+    """Recipe from parsed YAML or JSON; `where` names it in errors."""
+    if not isinstance(content, dict):
+        raise RecipeError(f"{where}: not a recipe: expected keys and values, found {type(content).__name__}")
+    try:
+        return Recipe.model_validate(content)
+    except ValidationError as error:
+        raise RecipeError(f"{where}: {validation_problem(error)}") from error
+
+
+def load_recipe(path: Path) -> Recipe:
+    """Read a recipe from YAML.
+
+    Raises
+    ------
+    RecipeError
+        The file is absent, not YAML, or holds a key or value that isn't allowed; the message names it.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise RecipeError(f"{path}: no such recipe") from error
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise RecipeError(f"{path}: not a YAML file: {' '.join(str(error).split())}") from error
+    return recipe_from_dict(content, str(path))
