@@ -1,0 +1,58 @@
+# Needs make and Python 3.11 or later, nothing else. `make help` lists the targets.
+
+SHELL := /bin/sh
+VENV := .venv
+RUN := $(VENV)/bin/python
+INSTALLED := $(VENV)/.installed
+# The versions in constraints.txt were settled on 3.11, so it comes first; PYTHON=... chooses another.
+NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13; do \
+	if $$p -c '$(NEW_ENOUGH)' 2>/dev/null; then echo $$p; break; fi; done)
+BENCHMARKS := $(filter-out benchmarks/_%,$(sort $(wildcard benchmarks/*.py)))
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo check test test-readers bench clean
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name what; do \
+		printf '  make %-13s %s\n' "$$name" "$$what"; done
+
+install: $(INSTALLED)  ## make .venv with everything that the other targets need
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@if [ ! -x $(RUN) ]; then \
+		if [ -z "$(PYTHON)" ] || ! $(PYTHON) -c '$(NEW_ENOUGH)'; then \
+			echo "volseg needs Python 3.11 or later; found: $$(python3 --version 2>&1)." \
+				"Install it, or name it: make install PYTHON=/path/to/python3.11" >&2; exit 1; fi; \
+		$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }; fi
+	$(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: install  ## segment the study in sample_data with the bundled model
+	@rm -rf demo_output
+	$(RUN) -m volseg inspect sample_data/study
+	@start=$$(date +%s); \
+		echo "$(RUN) -m volseg predict sample_data/study -o demo_output --model hippocampus"; \
+		$(RUN) -m volseg predict sample_data/study -o demo_output --model hippocampus || exit; \
+		echo; echo "Segmented in $$(($$(date +%s) - start)) s. The masks and the pictures:"
+	@find demo_output -type f \( -name 'mask.*' -o -name preview.png \) | sort | sed 's/^/  /'
+
+check: install  ## ruff and mypy
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
+
+test: check  ## check, and every test that needs Python alone
+	$(RUN) -m pytest -m "not readers"
+
+test-readers: install  ## tests against other people's readers, installed from Debian
+	bash .ci/readers
+	$(RUN) -m pytest -m readers
+
+bench: install  ## measure what the README claims
+	@test -n "$(BENCHMARKS)" || { echo "no benchmarks/*.py" >&2; exit 1; }
+	@for script in $(BENCHMARKS); do echo "== $$script"; $(RUN) "$$script" || exit; done
+
+clean:  ## remove what the other targets made, .venv and runs/ excepted
+	rm -rf build dist demo_output .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find volseg tests sample_data benchmarks -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true

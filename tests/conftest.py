@@ -1,0 +1,37 @@
+"""What every test may use: the data folders, and hypothesis settings that give the same examples everywhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# No deadline: the first example of a test pays for imports. Derandomised: a change that breaks a property breaks it for
+# everybody and at once. `--hypothesis-profile=search` looks further.
+settings.register_profile("volseg", deadline=None, max_examples=25, derandomize=True)
+settings.register_profile("search", deadline=None, max_examples=1000)
+settings.load_profile("volseg")
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """Root of the checkout."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def sample_data() -> Path:
+    """`sample_data/` of the checkout."""
+    return ROOT / "sample_data"
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Real data beside the checkout, read-only; what may not be redistributed is there alone."""
+    path = ROOT.parent / "shared" / "data"
+    if not path.is_dir():
+        pytest.fail(f"no shared data at {path}: this test needs real scans that aren't part of the repository")
+    return path
