@@ -1,0 +1,60 @@
+"""The recipe's rules, label by label."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from scipy import ndimage
+
+from volseg.config import PostprocessRule
+from volseg.geometry import Geometry
+from volseg.postprocess.components import Mask, drop_small, largest_component
+from volseg.postprocess.holes import enclosed
+from volseg.volume import LabelVolume
+
+#: A component's volume may fall short of the smallest by this share of it: rounding of the affine, not a voxel.
+VOLUME_SLACK = 1e-6
+
+
+def apply_rules(mask: LabelVolume, rules: Sequence[PostprocessRule]) -> LabelVolume:
+    """Apply each rule to its label, in their order.
+
+    Within a rule: keep the largest component, remove components whose volume (voxels times the grid's
+    `voxel_volume_ml`) is below `min_volume_ml`, fill holes. Removed voxels become background (0); a hole's background
+    takes the label, and other labels inside it stay. Components connect over 26 neighbours, the background over 6.
+
+    Parameters
+    ----------
+    mask
+        Not changed.
+    rules
+        A label that doesn't occur is no error.
+
+    Returns
+    -------
+    LabelVolume
+        On the same grid, with the same type of voxels.
+    """
+    array = mask.array.copy()
+    boxes = ndimage.find_objects(array)
+    for rule in rules:
+        box = boxes[rule.label - 1] if 0 < rule.label <= len(boxes) else None
+        if box is None:
+            continue
+        block = array[box]
+        before = block == rule.label
+        start, shape = (box[0].start, box[1].start, box[2].start), block.shape
+        after = _components(before, rule, mask.geometry.cropped(start, (shape[0], shape[1], shape[2])))
+        block[before & ~after] = 0
+        if rule.fill_holes:
+            block[enclosed(after) & (block == 0)] = rule.label
+    return mask.with_array(array)
+
+
+def _components(mask: Mask, rule: PostprocessRule, geometry: Geometry) -> Mask:
+    if rule.largest_component:
+        mask = largest_component(mask, geometry)
+    # One voxel is always enough for a component to be there, so a smaller limit asks nothing.
+    min_voxels = math.ceil(rule.min_volume_ml / geometry.voxel_volume_ml * (1 - VOLUME_SLACK))
+    return drop_small(mask, min_voxels) if min_voxels > 1 else mask
