@@ -239,6 +239,8 @@ class TrainingConfig(Section):
     """Validations over the run, the last at its end (where a fold is held out)."""
     patience: Annotated[int, Field(ge=1)] | None = None
     """Stop early after this many validations without a better one."""
+    held_out: tuple[str, ...] = ()
+    """Names of cases that are never trained on nor validated with: they are kept for a test."""
     folds: Annotated[int, Field(ge=2)] = 5
     """Number of folds of the cross-validation."""
     seed: int = 0
@@ -337,7 +339,11 @@ def canonical_modality(name: str) -> str:
 def validation_problem(error: ValidationError) -> str:
     """One line from a pydantic error: where, what was given, what is wrong."""
     problems = []
+    locs = [item["loc"] for item in error.errors()]
     for item in error.errors():
+        depth = len(item["loc"])
+        if item["type"] == "too_short" and any(loc[:depth] == item["loc"] != loc for loc in locs):
+            continue  # it only counts the entries that have no problem of their own
         place = ".".join(str(part) for part in item["loc"]) or "recipe"
         if item["type"] == "extra_forbidden":
             problems.append(f"{place}: no such key")
