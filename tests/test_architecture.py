@@ -18,6 +18,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "volseg"
 #: From the bottom up: a part imports only from parts before it.
 LAYERS = (
     "errors",
+    "files",
     "geometry",
     "resample",
     "volume",

@@ -1,0 +1,55 @@
+"""The documentation says what the code does."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from volseg import geometry
+from volseg.errors import CODES
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [
+    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted(ROOT.glob("*.md")),
+    *sorted((ROOT / "sample_data").rglob("*.md")),
+]
+
+
+def rows(page: str) -> list[list[str]]:
+    """Cells of the tables' rows whose first cell is code."""
+    lines = (ROOT / "docs" / page).read_text(encoding="utf-8").splitlines()
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| `")]
+
+
+def test_refusals_are_those_of_the_code() -> None:
+    table = rows("refusals.md")
+    assert [(code.strip("`"), found) for code, found, _ in table] == list(CODES.items())
+    assert all(helps for _, _, helps in table)
+
+
+def test_tolerances_are_those_of_the_code() -> None:
+    table = {name.strip("`"): (value, home) for name, value, home, _ in rows("conventions.md")}
+    assert set(table) == {"SAME_GRID_MM", "SHEAR_COSINE"}
+    for name, (value, home) in table.items():
+        assert float(value.split()[0]) == getattr(geometry, name)
+        assert home == "`volseg/geometry.py`"
+
+
+def test_the_flow_lists_the_parts_that_there_are() -> None:
+    parts = [row[0].strip("`") for row in rows("flow.md")]
+    there = {
+        path.name.removesuffix(".py")
+        for path in (ROOT / "volseg").iterdir()
+        if path.is_dir() or (path.suffix == ".py" and not path.name.startswith("__"))
+    }
+    assert set(parts) == there - {"__pycache__"}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_links_lead_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text(encoding="utf-8"))
+    local = [link for link in links if not link.startswith(("http://", "https://"))]
+    assert [link for link in local if not (page.parent / link).exists()] == []
