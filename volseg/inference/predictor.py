@@ -1,0 +1,272 @@
+"""A trained model that segments volumes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from volseg.config import Recipe, canonical_modality
+from volseg.errors import InputError, ModelError, UsageError
+from volseg.geometry import Geometry
+from volseg.inference.engines import Precision, TorchEngine
+from volseg.inference.restore import restore
+from volseg.inference.sliding import sliding_logits
+from volseg.models import model_path
+from volseg.models.folder import ModelFolder, Span, TrainedOn, read_model
+from volseg.network.unet import UNet
+from volseg.postprocess.rules import apply_rules
+from volseg.preprocess import model_axes, prepare
+from volseg.volume import LabelVolume, Volume
+
+#: How far a spacing or field of view may lie outside the range of the training cases, as a factor.
+RANGE_MARGIN = 1.25
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How a model is run.
+
+    Attributes
+    ----------
+    mirroring
+        Average mirrored passes; None: as the recipe says.
+    precision
+        ``auto`` is fp32, whose labels don't depend on the processor's abilities.
+    folds
+        Names of the folds to average; empty: all.
+    device
+        ``cpu``, ``cuda`` or ``mps``.
+    """
+
+    mirroring: bool | None = None
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    folds: tuple[str, ...] = ()
+    device: str = "cpu"
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A segmentation, and how it came about.
+
+    Attributes
+    ----------
+    labels
+        On the scan's own grid, post-processed.
+    windows
+        Number of windows that the network saw, mirrored passes not counted.
+    seconds
+        Wall time of each stage.
+    """
+
+    labels: LabelVolume
+    windows: int
+    seconds: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Mismatch:
+    """Why a scan doesn't fit a model; `code` is a key of `volseg.errors.CODES`."""
+
+    code: str
+    reason: str
+
+
+def _outside(value: float, span: Span) -> bool:
+    return not span[0] / RANGE_MARGIN <= value <= span[1] * RANGE_MARGIN
+
+
+def _span(span: Span) -> str:
+    return f"{span[0]:g}" if span[0] == span[1] else f"{span[0]:g} to {span[1]:g}"
+
+
+def range_mismatch(geometry: Geometry, recipe: Recipe, trained_on: TrainedOn) -> Mismatch | None:
+    """Say where spacing or field of view lie beyond the training cases' by more than `RANGE_MARGIN`."""
+    turned = geometry.turned(model_axes(geometry, recipe))
+    quantities: tuple[tuple[str, str, Sequence[float], Sequence[Span]], ...] = (
+        ("spacing", "spacing", turned.spacing_mm, trained_on.spacing_mm),
+        ("field-of-view", "field of view", turned.extent_mm, trained_on.extent_mm),
+    )
+    for code, name, values, spans in quantities:
+        if any(_outside(value, span) for value, span in zip(values, spans, strict=True)):
+            found = " x ".join(f"{value:.4g}" for value in values)
+            known = " x ".join(_span(span) for span in spans)
+            return Mismatch(code, f"{name} of {found} mm; the model was trained on {known} mm")
+    return None
+
+
+class Model:
+    """A model folder, ready to segment.
+
+    Parameters
+    ----------
+    folder
+        As `volseg.models.folder.read_model` gives it.
+    """
+
+    def __init__(self, folder: ModelFolder) -> None:
+        self.folder = folder
+        self.recipe = folder.manifest.recipe
+        self.trained_on = folder.manifest.trained_on
+        self._engines: dict[tuple[str, Precision, str], TorchEngine] = {}
+
+    @property
+    def name(self) -> str:
+        """Name of the model."""
+        return self.recipe.name
+
+    @property
+    def version(self) -> str:
+        """Version of the model."""
+        return self.recipe.version
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the model."""
+        return self.folder.sha256
+
+    def modality_mismatch(self, modality: str | None) -> Mismatch | None:
+        """Say where a modality is another than the model's; one that isn't known is taken as fitting."""
+        accepted = [name for channel in self.recipe.channels for name in channel.modalities]
+        if modality is None or not accepted or canonical_modality(modality) in accepted:
+            return None
+        return Mismatch("modality", f"modality {modality}; the model takes {', '.join(sorted(set(accepted)))}")
+
+    def mismatch(self, modality: str | None, geometry: Geometry) -> Mismatch | None:
+        """Say why a scan doesn't fit the model, or None where it does."""
+        return self.modality_mismatch(modality) or range_mismatch(geometry, self.recipe, self.trained_on)
+
+    def folds(self, options: Options) -> tuple[str, ...]:
+        """Names of the folds that `options` chooses.
+
+        Raises
+        ------
+        UsageError
+            A fold that the model doesn't have.
+        """
+        available = tuple(self.folder.manifest.weights)
+        if unknown := [fold for fold in options.folds if fold not in available]:
+            raise UsageError(f"model {self.name} has no fold {', '.join(unknown)}; it has {', '.join(available)}")
+        return options.folds or available
+
+    def engines(self, options: Options) -> list[TorchEngine]:
+        """One engine a fold, loaded once.
+
+        Raises
+        ------
+        ModelError
+            Weights that are absent, were changed, or aren't those of the recipe's network.
+        UsageError
+            A fold or a device that isn't there.
+        """
+        check_device(options.device)
+        precision: Precision = "fp32" if options.precision == "auto" else options.precision
+        engines = []
+        for fold in self.folds(options):
+            key = (fold, precision, options.device)
+            if key not in self._engines:
+                network = UNet.from_recipe(self.recipe)
+                try:
+                    network.load_state_dict(self.folder.weights(fold))
+                except RuntimeError as error:
+                    raise ModelError(
+                        f"{self.folder.path}: the weights of fold {fold} aren't those of the network in model.json"
+                    ) from error
+                self._engines[key] = TorchEngine(network, precision, options.device)
+            engines.append(self._engines[key])
+        return engines
+
+    def segment(self, volume: Volume, options: Options) -> Prediction:
+        """Segment a volume and say how long each stage took.
+
+        Raises
+        ------
+        InputError
+            Code ``channels``: another number of channels than the model's.
+        """
+        if volume.channels != len(self.recipe.channels):
+            names = ", ".join(channel.name for channel in self.recipe.channels)
+            raise InputError(
+                f"{volume.channels} channels; the model takes {len(self.recipe.channels)} ({names})", code="channels"
+            )
+        engines = self.engines(options)
+        mirroring = self.recipe.mirroring.use if options.mirroring is None else options.mirroring
+        mirrored = self.recipe.mirroring.axes if mirroring else ()
+        times = [time.perf_counter()]
+        prepared = prepare(volume, self.recipe)
+        times.append(time.perf_counter())
+        logits, windows = sliding_logits(
+            prepared.tensor_CDHW, engines, self.recipe.window, self.recipe.tile_step, mirrored
+        )
+        times.append(time.perf_counter())
+        labels = restore(logits, prepared, self.recipe, volume.source)
+        times.append(time.perf_counter())
+        labels = apply_rules(labels, self.recipe.postprocess)
+        times.append(time.perf_counter())
+        stages = ("preprocess", "network", "restore", "postprocess")
+        seconds = {
+            stage: round(end - start, 4) for stage, start, end in zip(stages, times[:-1], times[1:], strict=True)
+        }
+        return Prediction(labels, windows, seconds)
+
+    def predict(
+        self,
+        volume: Volume,
+        *,
+        mirroring: bool | None = None,
+        precision: Literal["auto", "fp32", "bf16"] = "auto",
+        device: str = "cpu",
+    ) -> LabelVolume:
+        """Segment a volume.
+
+        Parameters
+        ----------
+        volume
+            With as many channels as the model takes.
+        mirroring
+            Average mirrored passes; None: as the recipe says.
+        precision
+            Of the network.
+        device
+            ``cpu``, ``cuda`` or ``mps``.
+
+        Returns
+        -------
+        LabelVolume
+            On the volume's own grid: same shape, same affine.
+        """
+        return self.segment(volume, Options(mirroring=mirroring, precision=precision, device=device)).labels
+
+
+def check_device(device: str) -> None:
+    """Refuse a device that this machine doesn't have.
+
+    Raises
+    ------
+    UsageError
+        It names those that it has.
+    """
+    present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not present.get(device, False):
+        here = ", ".join(name for name, is_there in present.items() if is_there)
+        raise UsageError(f"device {device!r} isn't there; this machine has {here}")
+
+
+def load_model(name_or_folder: str | Path) -> Model:
+    """Load a model.
+
+    Parameters
+    ----------
+    name_or_folder
+        A bundled name (``"hippocampus"``) or a model folder.
+
+    Raises
+    ------
+    ModelError
+        No such model, or one that can't be used.
+    """
+    return Model(read_model(model_path(name_or_folder)))

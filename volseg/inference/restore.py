@@ -1,0 +1,32 @@
+"""From logits on the model's grid back to labels on the source's grid, exactly."""
+
+from __future__ import annotations
+
+import numpy as np
+from torch import Tensor
+
+from volseg.config import Recipe
+from volseg.preprocess import Prepared
+from volseg.resample import resize, resize_argmax
+from volseg.volume import LabelVolume, Source
+
+
+def restore(logits_CDHW: Tensor, prepared: Prepared, recipe: Recipe, source: Source) -> LabelVolume:
+    """Labels on the source's grid.
+
+    Logits are resized linearly and decided there: the largest wins (softmax), or each region whose logit is above 0 is
+    painted in the recipe's order (sigmoid). Labels themselves are never interpolated.
+    """
+    shape = prepared.turned_shape
+    labels = recipe.label_table()
+    highest = labels[-1].value
+    dtype = np.uint8 if highest < 256 else np.uint16
+    if recipe.output == "softmax":
+        values = np.array([0, *(label.value for label in labels)], dtype=dtype)
+        turned = values[resize_argmax(logits_CDHW, shape).numpy()]
+    else:
+        turned = np.zeros(shape, dtype=dtype)
+        for label, region in zip(labels, logits_CDHW, strict=True):
+            turned[(resize(region[None], shape, order=1)[0] > 0).numpy()] = label.value
+    array = np.ascontiguousarray(prepared.axes.inverse().apply(turned))
+    return LabelVolume(array, prepared.source, labels, source)

@@ -1,0 +1,178 @@
+"""The model folder: ``model.json``, ``weights/fold_*.safetensors``, ``CARD.md``, ``metrics.json``.
+
+``model.json`` holds the sha256 of each weight file, and its own sha256 is the model's hash: a model whose weights
+were changed isn't used. Loading runs no code from the folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import safetensors
+import safetensors.torch
+from pydantic import Field, ValidationError
+from torch import Tensor
+
+from volseg.config import Recipe, Section, validation_problem
+from volseg.errors import ModelError
+
+MANIFEST = "model.json"
+
+#: Smallest and largest value.
+Span = tuple[float, float]
+
+
+class TrainedOn(Section):
+    """What a model was trained on: the ranges that `predict` compares a scan with."""
+
+    cases: tuple[str, ...]
+    """Names of the training cases."""
+    spacing_mm: tuple[Span, Span, Span]
+    """Spacing of the scans along the model's D, H, W."""
+    extent_mm: tuple[Span, Span, Span]
+    """Field of view of the scans along the model's D, H, W."""
+    intensity: tuple[Span, ...]
+    """Voxel values, one span a channel: the medians, over the cases, of the 0.5th and 99.5th percentile."""
+    steps: int
+    """Optimiser steps."""
+    seconds: float
+    """Wall time of the training."""
+    volseg: str
+    """Version that trained it."""
+
+
+class Manifest(Section):
+    """``model.json``."""
+
+    format: Literal[1] = 1
+    """Version of this layout."""
+    recipe: Recipe
+    """The resolved recipe."""
+    trained_on: TrainedOn
+    """Training data."""
+    weights: Annotated[dict[str, str], Field(min_length=1)]
+    """sha256 of each weight file, by the name of its fold (a number, or ``all``)."""
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """A model folder that was read and whose weights match its manifest.
+
+    Attributes
+    ----------
+    path
+        The folder.
+    manifest
+        What ``model.json`` holds.
+    sha256
+        The model's hash.
+    """
+
+    path: Path
+    manifest: Manifest
+    sha256: str
+
+    def weights(self, fold: str) -> dict[str, Tensor]:
+        """Weights of one fold.
+
+        Raises
+        ------
+        ModelError
+            The model has no such fold, or the file isn't the one that the manifest names.
+        """
+        expected = self.manifest.weights.get(fold)
+        if expected is None:
+            raise ModelError(f"{self.path}: has no fold {fold!r}; it has {', '.join(self.manifest.weights)}")
+        file = weight_file(self.path, fold)
+        try:
+            content = file.read_bytes()
+        except OSError as error:
+            raise ModelError(f"{file}: the weights can't be read: {error.strerror}") from error
+        found = hashlib.sha256(content).hexdigest()
+        if found != expected:
+            raise ModelError(
+                f"{file}: the weights were changed: their sha256 is {found[:12]}..., {MANIFEST} says {expected[:12]}..."
+            )
+        try:
+            state: dict[str, Tensor] = safetensors.torch.load(content)
+        except safetensors.SafetensorError as error:
+            raise ModelError(f"{file}: not a safetensors file: {error}") from error
+        return state
+
+
+def weight_file(folder: Path, fold: str) -> Path:
+    """Path of a fold's weights."""
+    return folder / "weights" / f"fold_{fold}.safetensors"
+
+
+def read_model(folder: Path) -> ModelFolder:
+    """Read a model folder's manifest.
+
+    Raises
+    ------
+    ModelError
+        No ``model.json`` there, or one that can't be used.
+    """
+    file = folder / MANIFEST
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise ModelError(f"{folder}: not a model folder: it has no {MANIFEST} ({error.strerror})") from error
+    try:
+        manifest = Manifest.model_validate_json(content)
+    except ValidationError as error:
+        raise ModelError(f"{file}: {validation_problem(error)}") from error
+    return ModelFolder(folder, manifest, hashlib.sha256(content).hexdigest())
+
+
+def write_model(
+    folder: Path,
+    recipe: Recipe,
+    trained_on: TrainedOn,
+    states: Mapping[str, Mapping[str, Tensor]],
+    *,
+    card: str,
+    metrics: Mapping[str, Any],
+) -> ModelFolder:
+    """Write a model folder, whole or not at all.
+
+    Parameters
+    ----------
+    folder
+        Must not exist.
+    recipe, trained_on
+        For the manifest.
+    states
+        Weights by the name of the fold.
+    card
+        For people, Markdown.
+    metrics
+        For people, as JSON.
+    """
+    if folder.exists():
+        raise ModelError(f"{folder}: exists already; choose another folder or remove it")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".part", dir=folder.parent))
+    try:
+        (part / "weights").mkdir()
+        hashes = {}
+        for fold, state in states.items():
+            content = safetensors.torch.save({name: value.contiguous() for name, value in state.items()})
+            weight_file(part, fold).write_bytes(content)
+            hashes[fold] = hashlib.sha256(content).hexdigest()
+        manifest = Manifest(recipe=recipe, trained_on=trained_on, weights=hashes)
+        (part / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        (part / "CARD.md").write_text(card, encoding="utf-8")
+        (part / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
+        part.chmod(0o755)
+        part.rename(folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return read_model(folder)

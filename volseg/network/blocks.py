@@ -1,0 +1,132 @@
+"""Parts of the U-Net, and the formulas of their output sizes.
+
+Tensors are (B, C, D, H, W).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from volseg.config import NetworkConfig, Triple
+
+#: Slope of LeakyReLU for negative input.
+LEAKY_SLOPE = 0.01
+
+
+def convolution_size(size: int, kernel: int, stride: int = 1, padding: int = 0) -> int:
+    """Output size of a convolution or pooling along one axis: ``floor((size + 2 padding - kernel) / stride) + 1``.
+
+    Dumoulin & Visin, A guide to convolution arithmetic for deep learning, arXiv:1603.07285, relationship 6.
+    """
+    return (size + 2 * padding - kernel) // stride + 1
+
+
+def transposed_size(size: int, kernel: int, stride: int = 1, padding: int = 0) -> int:
+    """Output size of a transposed convolution along one axis: ``(size - 1) stride - 2 padding + kernel``.
+
+    Dumoulin & Visin, arXiv:1603.07285, relationship 13, without output padding.
+    """
+    return (size - 1) * stride - 2 * padding + kernel
+
+
+def normalisation(config: NetworkConfig, channels: int) -> nn.Module:
+    """Normalisation layer for `channels`.
+
+    Instance normalisation is group normalisation with one group a channel: the same numbers, and torch's kernel for
+    it keeps channels-last memory as it is where that of InstanceNorm3d copies.
+    """
+    match config.normalisation:
+        case "instance":
+            return nn.GroupNorm(channels, channels)
+        case "group":
+            return nn.GroupNorm(config.groups, channels)
+        case "batch":
+            return nn.BatchNorm3d(channels)
+        case "none":
+            return nn.Identity()
+
+
+def activation(config: NetworkConfig) -> nn.Module:
+    """Activation layer."""
+    return nn.ReLU(inplace=True) if config.activation == "relu" else nn.LeakyReLU(LEAKY_SLOPE, inplace=True)
+
+
+class ConvolutionBlock(nn.Sequential):
+    """Convolution, normalisation, dropout, activation; a stride of 1 keeps the size."""
+
+    def __init__(
+        self, config: NetworkConfig, channels: tuple[int, int], kernel: Triple, stride: Triple = (1, 1, 1)
+    ) -> None:
+        padding = (kernel[0] // 2, kernel[1] // 2, kernel[2] // 2)
+        # A normalisation takes the mean away, and a bias with it.
+        bias = config.normalisation == "none"
+        parts: list[nn.Module] = [nn.Conv3d(*channels, kernel, stride, padding, bias=bias)]
+        parts.append(normalisation(config, channels[1]))
+        if config.dropout:
+            parts.append(nn.Dropout3d(config.dropout))
+        super().__init__(*parts, activation(config))
+
+
+class Stage(nn.Module):
+    """The convolutions of one stage, the first with `stride`; with residual, the stage's input is added to its output.
+
+    The input is brought to the output's shape by average pooling and a 1x1x1 convolution where they differ.
+    """
+
+    def __init__(
+        self, config: NetworkConfig, channels: tuple[int, int], kernel: Triple, stride: Triple = (1, 1, 1)
+    ) -> None:
+        super().__init__()
+        into, out = channels
+        blocks = [ConvolutionBlock(config, (into, out), kernel, stride)]
+        blocks += [ConvolutionBlock(config, (out, out), kernel) for _ in range(config.convolutions - 1)]
+        self.blocks = nn.Sequential(*blocks)
+        self.shortcut: nn.Module | None = None
+        if config.residual:
+            parts: list[nn.Module] = []
+            if max(stride) > 1:
+                parts.append(nn.AvgPool3d(stride, stride))
+            if into != out:
+                parts.append(nn.Conv3d(into, out, 1, bias=False))
+            self.shortcut = nn.Sequential(*parts)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, D, H, W) to (B, C', D / stride, H / stride, W / stride)."""
+        out: Tensor = self.blocks(x)
+        return out if self.shortcut is None else out + self.shortcut(x)
+
+
+def upsampling(config: NetworkConfig, channels: tuple[int, int], stride: Triple) -> nn.Module:
+    """Layer that makes each axis `stride` times larger."""
+    if config.upsampling == "transposed":
+        return nn.ConvTranspose3d(*channels, stride, stride)
+    factors = tuple(float(step) for step in stride)
+    return nn.Sequential(
+        nn.Conv3d(*channels, 1), nn.Upsample(scale_factor=factors, mode="trilinear", align_corners=False)
+    )
+
+
+def initialise(module: nn.Module, config: NetworkConfig) -> None:
+    """Initial weights of every convolution below `module`; biases are 0.
+
+    He et al., arXiv:1502.01852, eq. 14-15 (normal, fan-in, the slope of the rectifier taken into account), or Glorot
+    & Bengio 2010, eq. 16 (uniform).
+    """
+    slope = LEAKY_SLOPE if config.activation == "leaky_relu" else 0.0
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv3d | nn.ConvTranspose3d):
+            if config.initialisation == "he":
+                nn.init.kaiming_normal_(layer.weight, a=slope)
+            else:
+                nn.init.xavier_uniform_(layer.weight)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+
+
+def total_stride(strides: Sequence[Triple]) -> Triple:
+    """Product of the strides of all stages: what an input's sizes must be multiples of."""
+    d, h, w = torch.tensor(strides).prod(0).tolist()
+    return d, h, w

@@ -1,0 +1,130 @@
+"""3D U-Net (Çiçek et al., arXiv:1606.06650), configured by `volseg.config.NetworkConfig`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from volseg.config import NetworkConfig, Recipe
+from volseg.network.blocks import Stage, initialise, total_stride, upsampling
+
+
+def check_window(window: Sequence[int], config: NetworkConfig) -> None:
+    """Refuse sizes that the network's strides don't divide.
+
+    Raises
+    ------
+    ValueError
+        It names the nearest sizes that would do, axis by axis.
+    """
+    multiples = total_stride(config.stage_strides)
+    if any(size % multiple for size, multiple in zip(window, multiples, strict=True)):
+        nearest = []
+        for size, multiple in zip(window, multiples, strict=True):
+            lower = size // multiple * multiple
+            fits = [lower] if lower == size else [value for value in (lower, lower + multiple) if value]
+            nearest.append(" or ".join(map(str, fits)))
+        raise ValueError(
+            f"size {' x '.join(map(str, window))} can't be halved through all stages: it must be a multiple of"
+            f" {' x '.join(map(str, multiples))}; nearest: {' by '.join(nearest)}"
+        )
+
+
+class UNet(nn.Module):
+    """Encoder, decoder with skip connections, and a 1x1x1 output layer.
+
+    Parameters
+    ----------
+    config
+        Stages and layers.
+    channels
+        Input channels.
+    outputs
+        Output channels: one a class (softmax, with the background) or one a region (sigmoid).
+    """
+
+    def __init__(self, config: NetworkConfig, channels: int, outputs: int) -> None:
+        super().__init__()
+        self.config = config
+        features, kernels, strides = config.features, config.stage_kernels, config.stage_strides
+        stages = len(features)
+        pooled = config.downsampling == "max_pool"
+        self.encoder = nn.ModuleList()
+        self.pooling = nn.ModuleList()
+        for stage in range(stages):
+            into = channels if stage == 0 else features[stage - 1]
+            stride = (1, 1, 1) if pooled else strides[stage]
+            self.encoder.append(Stage(config, (into, features[stage]), kernels[stage], stride))
+            halves = pooled and max(strides[stage]) > 1
+            self.pooling.append(nn.MaxPool3d(strides[stage], strides[stage]) if halves else nn.Identity())
+        self.upsampling = nn.ModuleList()
+        self.decoder = nn.ModuleList()
+        self.outputs = nn.ModuleList()
+        for stage in range(stages - 1):
+            up = upsampling(config, (features[stage + 1], features[stage]), strides[stage + 1])
+            self.upsampling.append(up)
+            self.decoder.append(Stage(config, (2 * features[stage], features[stage]), kernels[stage]))
+        # With deep supervision each decoder stage but the lowest has an output; without it only the first has.
+        supervised = max(1, stages - 2) if config.deep_supervision else 1
+        for stage in range(supervised):
+            self.outputs.append(nn.Conv3d(features[stage], outputs, 1))
+        initialise(self, config)
+
+    @classmethod
+    def from_recipe(cls, recipe: Recipe) -> UNet:
+        """The network that a recipe describes."""
+        return cls(recipe.network, len(recipe.channels), recipe.outputs)
+
+    def _run(self, stage: nn.Module, x: Tensor) -> Tensor:
+        saves_memory = self.config.gradient_checkpointing and self.training and torch.is_grad_enabled()
+        out: Tensor = checkpoint(stage, x, use_reentrant=False) if saves_memory else stage(x)
+        return out
+
+    def decoded(self, x_BCDHW: Tensor) -> list[Tensor]:
+        """Features of each decoder stage, full resolution first."""
+        check_window(x_BCDHW.shape[2:], self.config)
+        skips = []
+        x = x_BCDHW
+        for pool, stage in zip(self.pooling, self.encoder, strict=True):
+            x = self._run(stage, pool(x))
+            skips.append(x)
+        decoded = []
+        for level in reversed(range(len(self.decoder))):
+            x = torch.cat([self.upsampling[level](x), skips[level]], dim=1)
+            x = self._run(self.decoder[level], x)
+            decoded.append(x)
+        return decoded[::-1] or skips
+
+    def forward(self, x_BCDHW: Tensor) -> Tensor:
+        """Logits at full resolution.
+
+        Parameters
+        ----------
+        x_BCDHW
+            Input whose sizes the strides divide.
+
+        Returns
+        -------
+        Tensor
+            (B, outputs, D, H, W).
+
+        Raises
+        ------
+        ValueError
+            Sizes that don't divide; it names those that would.
+        """
+        logits: Tensor = self.outputs[0](self.decoded(x_BCDHW)[0])
+        return logits
+
+    def supervised(self, x_BCDHW: Tensor) -> list[Tensor]:
+        """Logits of every supervised stage, full resolution first; one entry without deep supervision."""
+        return [head(x) for head, x in zip(self.outputs, self.decoded(x_BCDHW), strict=False)]
+
+
+def activate(logits_BCDHW: Tensor, output: Literal["softmax", "sigmoid"]) -> Tensor:
+    """Probabilities from logits: over exclusive classes (softmax), or of each region alone (sigmoid)."""
+    return logits_BCDHW.softmax(1) if output == "softmax" else logits_BCDHW.sigmoid()

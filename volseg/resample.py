@@ -1,0 +1,108 @@
+"""Put an array from one grid onto another over the same box, by matrix products.
+
+Resizing with a spline is separable and linear: along each axis it is one matrix, and that matrix is the
+one-dimensional operator applied to the identity. Grids are aligned at their outer voxel edges
+(`volseg.geometry.Geometry.resized`).
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Literal
+
+import numpy as np
+import torch
+from scipy import ndimage
+from torch import Tensor
+
+from volseg.geometry import Shape
+
+Order = Literal[0, 1, 3]
+
+#: Output voxels along each axis of the blocks in which labels are restored; see `resize_argmax`.
+BLOCK = 16
+
+
+@lru_cache(maxsize=64)
+def axis_operator(size_in: int, size_out: int, order: Order) -> Tensor:
+    """(size_out, size_in) float64 matrix that resizes one axis with a spline of `order`, edge values repeated."""
+    identity = np.eye(size_in)
+    if size_in == size_out:
+        return torch.from_numpy(identity)
+    if size_in == 1:
+        return torch.ones((size_out, 1), dtype=torch.float64)
+    # zoom rounds size_in * factor, which is size_out to within rounding errors of the quotient.
+    factors = (size_out / size_in, 1)
+    return torch.from_numpy(ndimage.zoom(identity, factors, order=order, mode="nearest", grid_mode=True))
+
+
+def resize(array_CDHW: Tensor, shape: Shape, *, order: Order) -> Tensor:
+    """Resize the last three axes with a spline, clipped to each channel's own range.
+
+    Parameters
+    ----------
+    array_CDHW
+        Floating-point values.
+    shape
+        New D, H, W.
+    order
+        Degree of the spline: 1 is linear, 3 cubic. A cubic spline overshoots at sharp edges: hence the clip.
+    """
+    if tuple(array_CDHW.shape[1:]) == shape:
+        return array_CDHW
+    lowest, highest = array_CDHW.amin((1, 2, 3), keepdim=True), array_CDHW.amax((1, 2, 3), keepdim=True)
+    # Shrinking axes first leaves the least to do for the others.
+    for axis in sorted(range(3), key=lambda a: shape[a] / array_CDHW.shape[a + 1]):
+        if array_CDHW.shape[axis + 1] != shape[axis]:
+            operator = axis_operator(array_CDHW.shape[axis + 1], shape[axis], order).to(array_CDHW)
+            array_CDHW = torch.tensordot(array_CDHW, operator, dims=([axis + 1], [1])).movedim(-1, axis + 1)
+    return torch.minimum(torch.maximum(array_CDHW, lowest), highest).contiguous()
+
+
+def _support(operator: Tensor) -> tuple[list[int], list[int]]:
+    """First, and one past the last, input index that each output row reads."""
+    used = operator != 0
+    first = used.int().argmax(1)
+    last = operator.shape[1] - used.flip(1).int().argmax(1)
+    return first.tolist(), last.tolist()
+
+
+def resize_argmax(logits_CDHW: Tensor, shape: Shape) -> Tensor:
+    """Class of the largest logit, the logits resized linearly to `shape`, without making the resized logits.
+
+    Linear interpolation is a convex combination, so inside a block of the output a class whose largest input is below
+    another class's smallest input can't win anywhere: it is dropped before any arithmetic. Exact.
+
+    Parameters
+    ----------
+    logits_CDHW
+        Logits, or anything else whose largest entry wins.
+    shape
+        D, H, W of the result.
+
+    Returns
+    -------
+    Tensor
+        (D, H, W) int64 indices of classes. Equal values: the lowest class.
+    """
+    if tuple(logits_CDHW.shape[1:]) == shape:
+        return logits_CDHW.argmax(0)
+    operators = [axis_operator(size, new, 1) for size, new in zip(logits_CDHW.shape[1:], shape, strict=True)]
+    supports = [_support(operator) for operator in operators]
+    labels = torch.empty(shape, dtype=torch.int64)
+    corners = torch.cartesian_prod(*(torch.arange(0, size, BLOCK) for size in shape)).tolist()
+    for corner in corners:
+        out = tuple(slice(start, min(start + BLOCK, size)) for start, size in zip(corner, shape, strict=True))
+        into = tuple(slice(min(f[o]), max(t[o])) for (f, t), o in zip(supports, out, strict=True))
+        part = logits_CDHW[(slice(None), *into)]
+        flat = part.flatten(1)
+        kept = (flat.amax(1) >= flat.amin(1).max()).nonzero().flatten()
+        if len(kept) > 1:
+            values = part[kept]
+            for axis in range(3):
+                operator = operators[axis][out[axis], into[axis]].to(values)
+                values = torch.tensordot(values, operator, dims=([axis + 1], [1])).movedim(-1, axis + 1)
+            labels[out] = kept[values.argmax(0)]
+        else:
+            labels[out] = kept[0]
+    return labels
