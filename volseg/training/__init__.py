@@ -1,0 +1,1 @@
+"""Training: labelled cases to network weights."""

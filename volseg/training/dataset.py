@@ -1,0 +1,168 @@
+"""Labelled cases, prepared for the network, and random patches of them."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from volseg.config import Recipe
+from volseg.errors import GeometryError, InputError
+from volseg.geometry import Shape
+from volseg.loaders import load
+from volseg.loaders.dataset import Case
+from volseg.preprocess import Prepared, prepare, prepare_labels
+from volseg.volume import LabelVolume, Volume
+
+
+@dataclass(frozen=True)
+class TrainingCase:
+    """One case in memory.
+
+    Attributes
+    ----------
+    name
+        Of the case.
+    prepared
+        Network input, and the way back to the source's grid.
+    labels_DHW
+        Labels on the model's grid, uint8 or int32.
+    reference
+        Labels on the source's grid, as they were read.
+    foreground
+        For each label that occurs, by value: (N, 3) indices of its voxels on the model's grid.
+    """
+
+    name: str
+    prepared: Prepared
+    labels_DHW: Tensor
+    reference: LabelVolume
+    foreground: dict[int, Tensor]
+
+
+def training_values(recipe: Recipe) -> set[int]:
+    """Values that a training label map may hold beside 0."""
+    return {value for label in recipe.labels for value in (label.members or (label.value,))}
+
+
+def load_labels(case: Case, recipe: Recipe) -> LabelVolume:
+    """Read a case's label map, refusing values that aren't whole numbers or that the recipe doesn't name."""
+    volume = load(case.label)
+    array = np.asarray(volume.array)
+    rounded = np.rint(array)
+    if not np.array_equal(rounded, array):
+        odd = array[rounded != array].flat[0]
+        raise InputError(f"labels must be whole numbers, found {odd:g}", code="unsupported", path=case.label)
+    found = {int(value) for value in np.unique(rounded)} - {0}
+    if unknown := sorted(found - training_values(recipe)):
+        raise InputError(
+            f"holds the label values {unknown}, which the recipe doesn't name; it names"
+            f" {sorted(training_values(recipe))}",
+            code="unsupported",
+            path=case.label,
+        )
+    return LabelVolume(rounded.astype(np.uint16), volume.geometry, recipe.label_table(), volume.source)
+
+
+def load_images(case: Case, recipe: Recipe) -> Volume:
+    """Read a case's channels as one volume; they must lie on one grid and be as many as the recipe's."""
+    volumes = [load(path) for path in case.images]
+    first = volumes[0]
+    for path, volume in zip(case.images, volumes, strict=True):
+        if difference := first.geometry.difference(volume.geometry):
+            raise GeometryError(f"not on the grid of {case.images[0]}: {difference}", code="grid-mismatch", path=path)
+    array = first.array if len(volumes) == 1 else np.concatenate([volume.array_CIJK for volume in volumes])
+    joined = first.with_array(array)
+    if joined.channels != len(recipe.channels):
+        raise InputError(
+            f"has {joined.channels} channels, the recipe {len(recipe.channels)}", code="channels", path=case.images[0]
+        )
+    return joined
+
+
+def prepare_case(case: Case, recipe: Recipe) -> TrainingCase:
+    """Read and prepare one case.
+
+    Raises
+    ------
+    RefusalError
+        An image or label map that can't be read, holds other labels than the recipe, or where the two differ in grid.
+    """
+    volume = load_images(case, recipe)
+    reference = load_labels(case, recipe)
+    if difference := volume.geometry.difference(reference.geometry):
+        raise GeometryError(
+            f"not on the grid of its image {case.images[0]}: {difference}", code="grid-mismatch", path=case.label
+        )
+    labels = prepare_labels(reference, recipe)
+    found = {int(value) for value in np.unique(labels.numpy())} - {0}
+    foreground = {value: (labels == value).nonzero().to(torch.int32) for value in sorted(found)}
+    return TrainingCase(case.name, prepare(volume, recipe), labels.to(torch.int32), reference, foreground)
+
+
+def split(cases: Sequence[Case], recipe: Recipe, fold: int | None) -> tuple[list[Case], list[Case]]:
+    """Cases to train on and to validate with.
+
+    Parameters
+    ----------
+    cases
+        All; those that the recipe holds out are in neither part.
+    recipe
+        Number of folds, seed, cases held out.
+    fold
+        Number of the fold to validate with, or None: train on all.
+    """
+    kept = sorted((case for case in cases if case.name not in recipe.training.held_out), key=lambda case: case.name)
+    if fold is None:
+        return kept, []
+    random.Random(recipe.training.seed).shuffle(kept)
+    validation = kept[fold :: recipe.training.folds]
+    return [case for case in kept if case not in validation], validation
+
+
+def random_patch(
+    cases: Sequence[TrainingCase], recipe: Recipe, rng: np.random.Generator
+) -> tuple[Tensor, Tensor, TrainingCase]:
+    """Cut one window out of a random case.
+
+    With the recipe's `foreground_fraction` it is centred on a voxel of a label, each label that occurs equally often;
+    else it is anywhere. Where the case is smaller than the window it stands at a random place in it, 0 around it.
+
+    Returns
+    -------
+    tuple
+        (C, D, H, W) float32, (1, D, H, W) int32, and the case.
+    """
+    case = cases[int(rng.integers(len(cases)))]
+    image, labels = case.prepared.tensor_CDHW, case.labels_DHW[None]
+    centre: list[int] | None = None
+    if case.foreground and rng.random() < recipe.training.foreground_fraction:
+        values = list(case.foreground)
+        voxels = case.foreground[values[rng.integers(len(values))]]
+        centre = voxels[rng.integers(len(voxels))].tolist()
+    slices, padding = [], []
+    for axis, length in enumerate(recipe.window):
+        size = image.shape[axis + 1]
+        spare = size - length
+        if spare <= 0:
+            start, before = 0, int(rng.integers(-spare + 1))
+            padding.append((before, -spare - before))
+        else:
+            wanted = int(rng.integers(spare + 1)) if centre is None else centre[axis] - length // 2
+            start = min(max(wanted, 0), spare)
+            padding.append((0, 0))
+        slices.append(slice(start, start + length))
+    place = (slice(None), *slices)
+    pads = [count for pair in reversed(padding) for count in pair]
+    return functional.pad(image[place], pads), functional.pad(labels[place], pads), case
+
+
+def shapes_and_spacings(cases: Iterable[TrainingCase]) -> tuple[list[Shape], list[tuple[float, float, float]]]:
+    """Sizes and spacings along D, H, W of the sources."""
+    turned = [case.prepared.source.turned(case.prepared.axes) for case in cases]
+    return [geometry.shape for geometry in turned], [geometry.spacing_mm for geometry in turned]

@@ -1,0 +1,258 @@
+"""The training loop.
+
+Every random choice is a function of the recipe's seed and the number of the step, so a resumed run goes on as if it
+had never stopped.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from volseg.config import Recipe, TrainingConfig
+from volseg.errors import TrainingError
+from volseg.evaluation.overlap import dice_per_label
+from volseg.inference.engines import TorchEngine, native_bf16
+from volseg.inference.restore import restore
+from volseg.inference.sliding import sliding_logits
+from volseg.network.unet import UNet
+from volseg.training.augment import Augmentation
+from volseg.training.checkpoint import (
+    BEST,
+    LAST,
+    MovingAverage,
+    Progress,
+    load_checkpoint,
+    save_checkpoint,
+    write_progress,
+)
+from volseg.training.curves import draw_curves
+from volseg.training.dataset import TrainingCase, random_patch
+from volseg.training.loss import SegmentationLoss
+
+Report = Callable[[Progress, dict[str, Any]], None]
+
+#: Steps that are timed, after two that aren't, to turn minutes into a number of steps.
+TIMED_STEPS = 8
+#: Share of a time budget left unplanned: this machine is never quite as fast as it was when it was timed.
+SPARE = 0.04
+#: Progress is reported, and the last checkpoint written, this many times in a run.
+REPORTS = 100
+
+
+def learning_rate(step: int, total: int, config: TrainingConfig) -> float:
+    """Learning rate of step `step` (from 0): a linear rise, then the schedule down to 0.
+
+    Cosine: Loshchilov & Hutter, arXiv:1608.03983, eq. 5, without restarts. Polynomial: nnU-Net's, power 0.9.
+    """
+    warmup = round(config.warmup_fraction * total)
+    if step < warmup:
+        return config.learning_rate * (step + 1) / warmup
+    done = (step - warmup) / max(1, total - warmup)
+    match config.schedule:
+        case "cosine":
+            return config.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
+        case "polynomial":
+            return config.learning_rate * float((1 - done) ** 0.9)
+        case "constant":
+            return config.learning_rate
+
+
+class Trainer:
+    """One model: trained on some cases, validated on others.
+
+    Parameters
+    ----------
+    recipe
+        What to train, and how.
+    training, validation
+        Prepared cases; without any of the latter the last weights are the best ones.
+    folder
+        Where checkpoints, ``progress.csv`` and ``curves.png`` go.
+    report
+        Called after each report interval and each validation.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        training: Sequence[TrainingCase],
+        validation: Sequence[TrainingCase],
+        folder: Path,
+        report: Report,
+    ) -> None:
+        if not training:
+            raise TrainingError("no case to train on: the recipe holds out, or the fold validates with, all of them")
+        torch.manual_seed(recipe.training.seed)
+        self.recipe, self.config = recipe, recipe.training
+        self.training, self.validation = training, validation
+        self.folder, self.report = folder, report
+        self.network = UNet.from_recipe(recipe).to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        self.optimiser = torch.optim.AdamW(self.network.parameters(), lr=0.0, weight_decay=self.config.weight_decay)
+        self.average = MovingAverage(self.network.state_dict(), self.config.ema_decay)
+        self.loss = SegmentationLoss(recipe)
+        self.augment = Augmentation(self.config.augmentation)
+        self.precision = "bf16" if native_bf16() else "fp32"
+        self.progress = Progress()
+
+    def batch(self, step: int) -> tuple[Tensor, Tensor, list[str]]:
+        """Patches of a step, a function of the seed and the step alone: images, labels, and names of the cases."""
+        rng = np.random.default_rng([self.config.seed, step])
+        images, labels, names = [], [], []
+        for _ in range(self.config.batch_size):
+            image, label, case = random_patch(self.training, self.recipe, rng)
+            image, label = self.augment(image, label, rng)
+            images.append(image)
+            labels.append(label)
+            names.append(case.name)
+        return torch.stack(images).contiguous(memory_format=torch.channels_last_3d), torch.stack(labels), names
+
+    def step(self, step: int, total: int) -> float:
+        """One optimiser step; returns the loss."""
+        images, labels, names = self.batch(step)
+        torch.manual_seed(self.config.seed * 1_000_003 + step)
+        rate = learning_rate(step, total, self.config)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        self.network.train()
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.precision == "bf16"):
+            outputs = self.network.supervised(images)
+        loss = self.loss(outputs, labels)
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise TrainingError(
+                f"the loss is {value} at step {step}, on patches of {', '.join(names)};"
+                f" the last good checkpoint is {self.folder / LAST}"
+            )
+        self.optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.config.gradient_clip)
+        self.optimiser.step()
+        self.average.update(self.network.state_dict())
+        return value
+
+    def validate(self) -> dict[str, float | None]:
+        """Mean Dice of each label over the held-out cases on their own grids, and the mean of these as ``dice``.
+
+        Predicted with the averaged weights and the same sliding window as in inference. A case that holds a label
+        neither in the reference nor in the prediction doesn't count for it; None where no case does.
+        """
+        network = UNet.from_recipe(self.recipe)
+        network.load_state_dict(self.average.state)
+        engine = TorchEngine(network, "bf16" if self.precision == "bf16" else "fp32")
+        values = [label.value for label in self.recipe.labels]
+        scores: list[list[float | None]] = []
+        for case in self.validation:
+            logits, _ = sliding_logits(case.prepared.tensor_CDHW, [engine], self.recipe.window, self.recipe.tile_step)
+            predicted = restore(logits, case.prepared, self.recipe, case.reference.source)
+            scores.append(dice_per_label(predicted.array, case.reference.array, values))
+        result: dict[str, float | None] = {}
+        for label, column in zip(self.recipe.labels, zip(*scores, strict=True), strict=True):
+            known = [score for score in column if score is not None]
+            result[f"dice {label.name}"] = sum(known) / len(known) if known else None
+        means = [score for score in result.values() if score is not None]
+        return {"dice": sum(means) / len(means) if means else None, **result}
+
+    def plan_steps(self, seconds: float) -> int:
+        """Number of steps that fit into `seconds`, from a few that are timed and then undone."""
+        network, average = copy.deepcopy(self.network.state_dict()), copy.deepcopy(self.average)
+        optimiser = copy.deepcopy(self.optimiser.state_dict())
+        begin = start = time.perf_counter()
+        for step in range(TIMED_STEPS + 2):
+            if step == 2:
+                start = time.perf_counter()
+            self.step(step, 10**6)
+        each = (time.perf_counter() - start) / TIMED_STEPS
+        validations = 0.0
+        if self.validation:
+            start = time.perf_counter()
+            self.validate()
+            validations = (time.perf_counter() - start) * self.config.validations
+        self.network.load_state_dict(network)
+        self.optimiser.load_state_dict(optimiser)
+        self.average = average
+        left = seconds * (1 - SPARE) - (time.perf_counter() - begin) - validations
+        return max(1, int(left / each))
+
+    def state(self) -> dict[str, Any]:
+        """Everything that a resumed run needs."""
+        return {
+            "network": self.network.state_dict(),
+            "average": self.average.state,
+            "updates": self.average.updates,
+            "optimiser": self.optimiser.state_dict(),
+            "progress": vars(self.progress),
+            "recipe": self.recipe.model_dump(mode="json"),
+        }
+
+    def resume(self) -> None:
+        """Go on from the last checkpoint of the folder."""
+        state = load_checkpoint(self.folder / LAST)
+        if state["recipe"] != self.recipe.model_dump(mode="json"):
+            raise TrainingError(f"{self.folder / LAST}: was trained with another recipe; go on with that one")
+        self.network.load_state_dict(state["network"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.average.state, self.average.updates = state["average"], state["updates"]
+        self.progress = Progress(**state["progress"])
+
+    def run(self, total: int) -> Progress:
+        """Train up to step `total` (that of the checkpoint where the run was resumed)."""
+        progress = self.progress
+        progress.total = progress.total or total
+        started = time.perf_counter() - (progress.history[-1]["seconds"] if progress.history else 0.0)
+        report_every = max(1, progress.total // REPORTS)
+        validate_at = {
+            math.ceil(progress.total * (number + 1) / self.config.validations)
+            for number in range(self.config.validations)
+        }
+        losses: list[float] = []
+        while progress.step < progress.total:
+            losses.append(self.step(progress.step, progress.total))
+            progress.step += 1
+            validates = bool(self.validation) and progress.step in validate_at
+            if not (validates or progress.step % report_every == 0 or progress.step == progress.total):
+                continue
+            row = self._row(sum(losses) / len(losses), validates)
+            row["seconds"] = round(time.perf_counter() - started, 1)
+            losses.clear()
+            progress.history.append(row)
+            self._keep(row)
+            self.report(progress, row)
+            if self._exhausted():
+                break
+        return progress
+
+    def _row(self, loss: float, validates: bool) -> dict[str, Any]:
+        progress = self.progress
+        scores: dict[str, float | None] = {"dice": None, **{f"dice {label.name}": None for label in self.recipe.labels}}
+        if validates:
+            scores = self.validate()
+        rate = learning_rate(progress.step - 1, progress.total, self.config)
+        return {"step": progress.step, "seconds": 0.0, "loss": loss, "learning_rate": rate, **scores}
+
+    def _keep(self, row: dict[str, Any]) -> None:
+        progress, score = self.progress, row["dice"]
+        better = score is not None and (progress.best is None or score > progress.best)
+        if better:
+            progress.best, progress.best_step = score, progress.step
+        save_checkpoint(self.folder / LAST, self.state())
+        if better:
+            save_checkpoint(self.folder / BEST, self.state())
+        write_progress(self.folder / "progress.csv", progress.history)
+        draw_curves(self.folder / "curves.png", progress.history, f"{self.recipe.name} {self.folder.name}")
+
+    def _exhausted(self) -> bool:
+        """Whether `patience` validations have passed without a better one."""
+        if self.config.patience is None:
+            return False
+        validated = [row["step"] for row in self.progress.history if row["dice"] is not None]
+        later = [step for step in validated if step > self.progress.best_step]
+        return len(later) >= self.config.patience
