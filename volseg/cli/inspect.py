@@ -1,0 +1,147 @@
+"""``volseg inspect``: what a path holds, and what can be segmented of it."""
+
+from __future__ import annotations
+
+import json as json_format
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from volseg.loaders import Candidate, Study
+
+#: Width of output that goes to a file, and the width from which there is room for what the size says anyway.
+NARROW = 80
+ROOMY = 100
+
+
+def inspect(
+    path: Annotated[Path, typer.Argument(help="A NIfTI file, a DICOM series, a study folder, or a folder of these.")],
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of the table.")] = False,
+    tree: Annotated[bool, typer.Option("--tree", help="Also show in which folder each image lies.")] = False,
+) -> None:
+    """Show the images in PATH, their geometry, and whether each can be segmented or why not."""
+    from volseg.loaders import find
+
+    study = find(path)
+    if json:
+        print(as_json(study))
+    else:
+        _print_tables(study, tree)
+    if not study.candidates:
+        print(f"volseg: {_shown(str(path))}: no image that volseg reads", file=sys.stderr)
+    if not study.candidates or not all(candidate.usable for candidate in study.candidates):
+        raise typer.Exit(1)
+
+
+def as_json(study: Study) -> str:
+    """One strict JSON document; paths are relative to the study's root."""
+    from volseg.loaders.candidate import relative
+
+    content = {
+        "candidates": [candidate.as_json(study.root) for candidate in study.candidates],
+        "ignored": [{"path": relative(item.path, study.root), "reason": item.reason} for item in study.ignored],
+    }
+    return json_format.dumps(content, indent=2, allow_nan=False)
+
+
+def _print_tables(study: Study, tree: bool) -> None:
+    from rich.console import Console
+
+    console = Console(highlight=False, markup=False, emoji=False)
+    if not console.is_terminal:
+        # Whoever reads a file or a pipe has no terminal to fold lines: long names must stay whole.
+        console.width = max(console.width, NARROW)
+    if study.candidates:
+        _print_table(study, console)
+        _print_remarks(study, console)
+    if tree:
+        _print_tree(study, console)
+    elif study.ignored:
+        count = len(study.ignored)
+        console.print(f"{count} other {'file' if count == 1 else 'files'} ignored (--tree lists them)")
+
+
+def _print_table(study: Study, console: Console) -> None:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("name", overflow="fold")
+    table.add_column("type", no_wrap=True)
+    table.add_column("size", justify="right", no_wrap=True)
+    table.add_column("spacing mm", justify="right", no_wrap=True)
+    table.add_column("axes", no_wrap=True)
+    roomy = console.width >= ROOMY
+    if roomy:
+        table.add_column("slices", justify="right", no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
+    for candidate in study.candidates:
+        table.add_row(*_row(candidate, roomy))
+    console.print(table)
+
+
+def _row(candidate: Candidate, roomy: bool) -> tuple[str, ...]:
+    grid = candidate.geometry
+    size = "x".join(map(str, grid.shape)) if grid else "-"
+    if candidate.channels > 1:
+        size = f"{candidate.channels}ch {size}"
+    return (
+        candidate.name,
+        candidate.modality or ("NIfTI" if candidate.kind == "nifti" else "-"),
+        size,
+        "x".join(f"{step:.3g}" for step in grid.spacing_mm) if grid else "-",
+        grid.orientation if grid else "-",
+        *([str(grid.shape[2] if grid else len(candidate.files))] if roomy else []),
+        "usable" if candidate.usable else "refused",
+    )
+
+
+def _print_remarks(study: Study, console: Console) -> None:
+    """Reasons and notes, a line each that is folded under its own indent."""
+    from rich.padding import Padding
+
+    for candidate in study.candidates:
+        remarks = [f"refused ({candidate.code}): {candidate.reason}"] if candidate.reason else []
+        remarks += [f"note: {note}" for note in candidate.notes]
+        if remarks:
+            console.print(candidate.name)
+            for remark in remarks:
+                console.print(Padding(_shown(remark), (0, 0, 0, 2)))
+    if any(candidate.reason or candidate.notes for candidate in study.candidates):
+        console.print()
+
+
+def _print_tree(study: Study, console: Console) -> None:
+    """Folders, the images in them, and the files that were ignored."""
+    from rich.text import Text
+    from rich.tree import Tree
+
+    from volseg.loaders.candidate import relative
+
+    top = Tree(Text(_shown(str(study.root))))
+    branches = {".": top}
+
+    def branch(folder: str) -> Tree:
+        if folder not in branches:
+            parent, _, name = folder.rpartition("/")
+            branches[folder] = branch(parent or ".").add(Text(_shown(name) + "/"))
+        return branches[folder]
+
+    for candidate in study.candidates:
+        where = candidate.path if candidate.path.is_dir() else candidate.path.parent
+        files = f"{len(candidate.files)} {'file' if len(candidate.files) == 1 else 'files'}"
+        verdict = "usable" if candidate.usable else candidate.code
+        branch(relative(where, study.root)).add(Text(f"{candidate.name} ({files}, {verdict})"))
+    for item in study.ignored:
+        branch(relative(item.path.parent, study.root)).add(Text(_shown(f"{item.path.name}: ignored, {item.reason}")))
+    console.print(top)
+
+
+def _shown(text: str) -> str:
+    """`text` as any terminal can show it: file names needn't be valid text."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

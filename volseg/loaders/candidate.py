@@ -1,0 +1,158 @@
+"""`Candidate`: one image that was found, with the verdict whether it can be segmented, and `Ignored`: what is none."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from volseg.errors import GeometryError, InputError, RefusalError
+from volseg.geometry import Geometry
+from volseg.volume import Volume
+
+#: Longest part of a case name that comes from a description or a file name.
+NAME_LENGTH = 80
+
+_GEOMETRY_CODES = frozenset(
+    {
+        "not-3d",
+        "bad-affine",
+        "missing-geometry",
+        "missing-slice",
+        "duplicate-slice",
+        "varying-spacing",
+        "mixed-orientation",
+        "mixed-size",
+        "mixed-frame",
+        "tilted",
+        "grid-mismatch",
+    }
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """An image that was found: a NIfTI file, the files of a case with several channels, or a DICOM series.
+
+    Attributes
+    ----------
+    name
+        Case name, safe as a folder name, without patient data.
+    modality
+        DICOM's term, None where the source doesn't say.
+    description
+        Series description or file name.
+    path
+        File, or the folder that holds the series.
+    files
+        Those whose pixels form the volume: a DICOM series' in the order of its slices, channels in theirs.
+    series_uid
+        None for NIfTI, and where it is blank.
+    geometry
+        None where it can't be known.
+    channels
+        Numbers a voxel.
+    usable
+        Whether `load` can be tried; it still reads the voxels for the first time.
+    reason, code
+        Why not, for people and as a key of `volseg.errors.CODES`; None where usable.
+    notes
+        What is unusual or was evened out, a sentence each.
+    """
+
+    name: str
+    kind: Literal["dicom", "nifti"]
+    modality: str | None
+    description: str
+    path: Path
+    files: tuple[Path, ...]
+    series_uid: str | None
+    series_number: int | None
+    geometry: Geometry | None
+    channels: int
+    usable: bool
+    reason: str | None = None
+    code: str | None = None
+    notes: tuple[str, ...] = ()
+
+    def load(self) -> Volume:
+        """Read the voxels.
+
+        Returns
+        -------
+        Volume
+            [i, j, k], or [c, i, j, k] where there are channels.
+
+        Raises
+        ------
+        GeometryError, InputError
+            Not usable, for the reason that `reason` and `code` give; or the voxels turn out to be damaged, not finite,
+            or compressed in a way that no installed codec reads.
+        """
+        if self.code is not None:
+            raise refusal(self.reason or "", code=self.code, path=self.path)
+        # The readers make candidates, so they can't be imported before this class is there.
+        from volseg.loaders import dicom_pixels, nifti
+
+        return nifti.read(self) if self.kind == "nifti" else dicom_pixels.read(self)
+
+    def as_json(self, root: Path) -> dict[str, Any]:
+        """Entry of ``inspect --json``, with the path relative to `root`."""
+        grid = self.geometry
+        return {
+            "name": self.name,
+            "kind": self.kind,
+            "modality": self.modality,
+            "description": self.description,
+            "path": relative(self.path, root),
+            "files": len(self.files),
+            "series_uid": self.series_uid,
+            "shape": list(grid.shape) if grid else None,
+            "spacing_mm": list(grid.spacing_mm) if grid else None,
+            "affine": grid.affine.tolist() if grid else None,
+            "orientation": grid.orientation if grid else None,
+            "usable": self.usable,
+            "reason": self.reason,
+            "code": self.code,
+            "notes": list(self.notes),
+        }
+
+
+@dataclass(frozen=True)
+class Ignored:
+    """A file that is no image to segment, and why."""
+
+    path: Path
+    reason: str
+
+
+def refusal(reason: str, *, code: str, path: Path | None = None) -> RefusalError:
+    """Error of the class that belongs to `code`."""
+    kind = GeometryError if code in _GEOMETRY_CODES else InputError
+    return kind(reason, code=code, path=path)
+
+
+def relative(path: Path, root: Path) -> str:
+    """`path` as seen from `root`, with slashes; ``.`` where they are the same."""
+    return Path(os.path.relpath(path, root)).as_posix()
+
+
+def safe_name(text: str, length: int = NAME_LENGTH) -> str:
+    """`text` cut down to what every file system takes: ASCII letters and digits, dot, underscore and hyphen."""
+    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", plain)[:length].strip("._-") or "x"
+
+
+def digest8(parts: Iterable[str]) -> str:
+    """First 8 hex digits of the SHA-256 of `parts`, a line each."""
+    return hashlib.sha256("\n".join(parts).encode("utf-8", "surrogateescape")).hexdigest()[:8]
+
+
+def count(number: int, noun: str) -> str:
+    """``1 file``, ``2 files``."""
+    return f"{number} {noun}" + ("" if number == 1 else "s")

@@ -1,0 +1,218 @@
+"""From the planes of a DICOM series to one grid, or the reason why there is none. Pure geometry: no files, no pydicom.
+
+Positions and directions here are DICOM's: LPS+ millimetres.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from volseg.errors import GeometryError
+from volseg.geometry import Floats, Geometry, ras_from_lps
+
+#: A slice this far off the even grid is rounding, in mm.
+ROUNDING_MM = 0.01
+#: Up to this, in mm, and up to `EVENED_SHARE` of the spacing, slices are evened out with a note; beyond, refused.
+EVENED_MM = 0.1
+EVENED_SHARE = 0.05
+#: Slices closer than this are at one position, in mm.
+SAME_POSITION_MM = 1e-3
+#: Slices whose direction cosines differ by more face different ways.
+SAME_DIRECTION = 1e-4
+#: Pixel spacings that differ by more than this share are different.
+SAME_SPACING_SHARE = 1e-4
+#: Row and column directions must be unit vectors at right angles to within this.
+ORTHONORMAL = 1e-3
+#: A stack that leans by more than this from its slices' normal, and by more than `EVENED_MM` in all, is tilted.
+TILT_DEGREES = 0.1
+
+
+@dataclass(frozen=True)
+class Plane:
+    """One slice.
+
+    Attributes
+    ----------
+    name
+        What to call it in a message.
+    position
+        Centre of its first pixel.
+    row, column
+        Directions in which the column index and the row index grow: the two halves of ImageOrientationPatient.
+    spacing_mm
+        Along `row` and along `column` (PixelSpacing reversed).
+    size
+        Columns and rows.
+    frame
+        Frame of reference UID; empty where it isn't said.
+    tags
+        What may tell images at one position apart, by attribute.
+    """
+
+    name: str
+    position: tuple[float, ...]
+    row: tuple[float, ...]
+    column: tuple[float, ...]
+    spacing_mm: tuple[float, float]
+    size: tuple[int, int]
+    frame: str = ""
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Planes that make a grid: their order (indices into the planes given), the grid, and what was evened out."""
+
+    order: tuple[int, ...]
+    geometry: Geometry
+    notes: tuple[str, ...]
+
+
+def stack_planes(planes: Sequence[Plane]) -> Stack:
+    """Sort planes along their normal and find the grid that they form.
+
+    Parameters
+    ----------
+    planes
+        Two or more, in any order.
+
+    Returns
+    -------
+    Stack
+        Its geometry is that of the array [column, row, slice], slices ascending along row x column.
+
+    Raises
+    ------
+    GeometryError
+        Codes ``mixed-frame``, ``mixed-orientation``, ``mixed-size``, ``bad-affine``, ``duplicate-slice``,
+        ``missing-slice``, ``varying-spacing`` and ``tilted``.
+    """
+    _check_alike(planes)
+    row, column = _unit(planes[0].row), _unit(planes[0].column)
+    normal = _unit(np.cross(row, column))
+    positions = np.array([plane.position for plane in planes])
+    order = np.argsort(positions @ normal, kind="stable")
+    sorted_planes = [planes[index] for index in order]
+    positions = positions[order]
+    _check_gaps(sorted_planes, np.diff(positions @ normal))
+    step = (positions[-1] - positions[0]) / (len(planes) - 1)
+    notes = _check_even(sorted_planes, positions, step)
+    _check_upright(step, normal, len(planes))
+    affine = np.eye(4)
+    affine[:3, 0] = row * planes[0].spacing_mm[0]
+    affine[:3, 1] = column * planes[0].spacing_mm[1]
+    affine[:3, 2] = step
+    affine[:3, 3] = positions[0]
+    geometry = Geometry((*planes[0].size, len(planes)), ras_from_lps(affine))
+    if geometry.sheared:
+        notes.append("the axes are not exactly perpendicular; they are kept as the files give them")
+    return Stack(tuple(int(index) for index in order), geometry, tuple(notes))
+
+
+def _unit(vector: Sequence[float] | Floats) -> Floats:
+    array = np.asarray(vector, dtype=np.float64)
+    return np.asarray(array / np.linalg.norm(array))
+
+
+def _check_alike(planes: Sequence[Plane]) -> None:
+    first = planes[0]
+    row, column = np.array(first.row), np.array(first.column)
+    worst = max(abs(np.linalg.norm(row) - 1), abs(np.linalg.norm(column) - 1), abs(row @ column))
+    if not worst <= ORTHONORMAL:
+        raise GeometryError(
+            f"row and column directions {first.row} and {first.column} in {first.name} are not unit vectors at right"
+            " angles: the slices' orientation isn't known",
+            code="bad-affine",
+        )
+    for plane in planes[1:]:
+        if plane.frame != first.frame:
+            raise GeometryError(
+                f"{first.name} and {plane.name} are in different frames of reference: their positions can't be"
+                " compared; separate the images",
+                code="mixed-frame",
+            )
+        turned = np.abs(np.array(plane.row + plane.column) - np.array(first.row + first.column)).max()
+        if turned > SAME_DIRECTION:
+            raise GeometryError(
+                f"{first.name} and {plane.name} face different ways: orientation {_listed(first.row + first.column)}"
+                f" against {_listed(plane.row + plane.column)}; separate the images",
+                code="mixed-orientation",
+            )
+        spacing_off = np.abs(np.array(plane.spacing_mm) / np.array(first.spacing_mm) - 1).max()
+        if plane.size != first.size or spacing_off > SAME_SPACING_SHARE:
+            raise GeometryError(
+                f"{first.name} has {_pixels(first)} and {plane.name} has {_pixels(plane)}; separate the images",
+                code="mixed-size",
+            )
+
+
+def _pixels(plane: Plane) -> str:
+    return f"{plane.size[0]}x{plane.size[1]} pixels of {plane.spacing_mm[0]:g}x{plane.spacing_mm[1]:g} mm"
+
+
+def _listed(numbers: Sequence[float]) -> str:
+    return "[" + ", ".join(f"{number:.5g}" for number in numbers) + "]"
+
+
+def _check_gaps(planes: Sequence[Plane], distances: Floats) -> None:
+    """Refuse doubled and absent slices; `distances` are those between neighbours along the normal."""
+    for index in np.flatnonzero(distances <= SAME_POSITION_MM).tolist():
+        first, second = planes[index], planes[index + 1]
+        differ = [name for name in first.tags if first.tags[name] != second.tags.get(name)]
+        raise GeometryError(
+            f"{first.name} and {second.name} are two images at one position"
+            + (f", differing in {', '.join(differ)}" if differ else "")
+            + "; separate the time points, echoes or reconstructions",
+            code="duplicate-slice",
+        )
+    # The lower median: of two distances, the smaller is the usual one and the larger a gap.
+    usual = float(np.sort(distances)[(len(distances) - 1) // 2])
+    times = np.round(distances / usual)
+    if times.max() < 2 or np.abs(distances - times * usual).max() > _allowed(usual):
+        return
+    gaps = [
+        f"{int(times[index]) - 1} between {planes[index].name} and {planes[index + 1].name}"
+        for index in np.flatnonzero(times > 1).tolist()
+    ]
+    shown = ", ".join(gaps[:3]) + (f" and {len(gaps) - 3} more places" if len(gaps) > 3 else "")
+    raise GeometryError(
+        f"slices every {usual:.4g} mm with {int((times - 1).sum())} absent: {shown}; fetch the whole series again",
+        code="missing-slice",
+    )
+
+
+def _allowed(spacing_mm: float) -> float:
+    """How far off the even grid a slice may lie, in mm."""
+    return max(ROUNDING_MM, min(EVENED_MM, EVENED_SHARE * spacing_mm))
+
+
+def _check_even(planes: Sequence[Plane], positions: Floats, step: Floats) -> list[str]:
+    """Refuse uneven slices; the note to give where they were evened out."""
+    off = np.linalg.norm(positions - (positions[0] + np.arange(len(planes))[:, None] * step), axis=1)
+    worst = int(np.argmax(off))
+    spacing = float(np.linalg.norm(step))
+    # Positions are decimal numbers in the files: 0.1 mm off must not become more by a rounding error.
+    if off[worst] > _allowed(spacing) + 1e-9:
+        raise GeometryError(
+            f"slices are not evenly spaced: {planes[worst].name} lies {off[worst]:.3g} mm off a grid of"
+            f" {spacing:.4g} mm (up to {_allowed(spacing):.3g} mm is evened out); resample the series to even slices",
+            code="varying-spacing",
+        )
+    if off[worst] > ROUNDING_MM + 1e-9:
+        return [f"slice positions were evened out: up to {off[worst]:.3f} mm off a grid of {spacing:.4g} mm"]
+    return []
+
+
+def _check_upright(step: Floats, normal: Floats, slices: int) -> None:
+    along = float(step @ normal)
+    sideways = float(np.linalg.norm(step - along * normal))
+    degrees = float(np.degrees(np.arctan2(sideways, along)))
+    if degrees > TILT_DEGREES and sideways * (slices - 1) > EVENED_MM:
+        raise GeometryError(
+            f"the slices are stacked {degrees:.1f} degrees off their normal (gantry tilt); resample the series to"
+            " upright slices",
+            code="tilted",
+        )
