@@ -25,11 +25,14 @@ class NiftiSource:
         Kind of space of each transform; 0 where it isn't set.
     units
         Spatial and temporal unit, such as ``("mm", "sec")``.
+    qform
+        The four rows of the qform's affine, where its code is set and it isn't the volume's affine; else None.
     """
 
     sform_code: int
     qform_code: int
     units: tuple[str, str]
+    qform: tuple[tuple[float, ...], ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pydicom
+import pytest
+
+from tests.export.scans import LABELS, blobs, scan_from, write_series
+from volseg import loaders
+from volseg.errors import ExportError, GeometryError, UsageError
+from volseg.export import FORMATS, save
+from volseg.geometry import Geometry
+from volseg.volume import LabelVolume, Volume
+
+
+@pytest.fixture
+def scan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Volume:
+    """What `like` loads, whatever its path."""
+    folder = tmp_path / "series"
+    folder.mkdir()
+    geometry, source = scan_from(write_series(folder))
+    volume = Volume(np.zeros(geometry.shape, np.int16), geometry, source)
+    monkeypatch.setattr(loaders, "load", lambda path: volume, raising=False)
+    return volume
+
+
+def mask_of(scan: Volume) -> LabelVolume:
+    return LabelVolume(blobs(scan.geometry, scan.source).array, scan.geometry, LABELS)
+
+
+def test_the_contracts_names() -> None:
+    assert {name: file for name, (file, _) in FORMATS.items()} == {"nifti": "mask.nii.gz", "seg": "mask.seg.dcm"}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_format_writes_its_file(tmp_path: Path, scan: Volume, name: str) -> None:
+    file, write = FORMATS[name]
+    assert write(blobs(scan.geometry, scan.source), tmp_path / file) == ()
+    assert (tmp_path / file).stat().st_size > 300
+
+
+def test_the_ending_chooses(tmp_path: Path, scan: Volume) -> None:
+    mask = blobs(scan.geometry, scan.source)
+    for name in ("m.nii", "m.nii.gz", "M.NII.GZ"):
+        mask.save(tmp_path / name)
+        np.testing.assert_array_equal(np.asanyarray(nibabel.load(tmp_path / name).dataobj), mask.array)
+    mask.save(str(tmp_path / "m.dcm"))
+    assert pydicom.dcmread(tmp_path / "m.dcm").Modality == "SEG"
+
+
+@pytest.mark.parametrize("name", ["m.mha", "m", "m.gz", "nii"])
+def test_an_ending_of_no_format(tmp_path: Path, scan: Volume, name: str) -> None:
+    with pytest.raises(UsageError, match=r"\.nii, \.nii\.gz, \.dcm"):
+        save(mask_of(scan), tmp_path / name)
+
+
+def test_a_folder_that_does_not_exist(tmp_path: Path, scan: Volume) -> None:
+    with pytest.raises(UsageError, match="no folder"):
+        save(mask_of(scan), tmp_path / "absent" / "m.nii.gz")
+
+
+def test_like_gives_the_series(tmp_path: Path, scan: Volume) -> None:
+    with pytest.raises(ExportError):
+        mask_of(scan).save(tmp_path / "m.dcm")
+    mask_of(scan).save(tmp_path / "m.dcm", like=tmp_path / "series")
+    seg = pydicom.dcmread(tmp_path / "m.dcm")
+    assert scan.source.dicom is not None
+    assert seg.ReferencedSeriesSequence[0].SeriesInstanceUID == scan.source.dicom.series_uid
+
+
+def test_like_on_another_grid(tmp_path: Path, scan: Volume) -> None:
+    shifted = scan.geometry.affine.copy()
+    shifted[0, 3] += 0.5
+    mask = LabelVolume(mask_of(scan).array, Geometry(scan.geometry.shape, shifted), LABELS)
+    with pytest.raises(GeometryError) as caught:
+        mask.save(tmp_path / "m.nii.gz", like=tmp_path / "series")
+    assert caught.value.code == "grid-mismatch"
+    assert not (tmp_path / "m.nii.gz").exists()

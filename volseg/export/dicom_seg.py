@@ -1,0 +1,330 @@
+"""A segmentation as DICOM SEG: binary, one segment a label, referring to the slices of the series it was made from."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import highdicom
+import numpy as np
+import numpy.typing as npt
+import pydicom
+from pydicom.dataset import Dataset
+from pydicom.sr.codedict import codes
+from pydicom.sr.coding import Code as PydicomCode
+from pydicom.uid import generate_uid
+from pydicom.valuerep import DA, TM, DSfloat
+
+from volseg import __version__
+from volseg.errors import ExportError
+from volseg.export.files import write_atomically
+from volseg.geometry import Floats, ras_from_lps
+from volseg.loaders.stack import EVENED_MM
+from volseg.volume import Code, DicomSource, Label, LabelVolume
+
+#: A pixel of the source may be this far from its voxel, in mm: loaders even out positions, and slices whose directions
+#: differ in the last digits.
+SLICE_MM = 2 * EVENED_MM
+#: Up to this size (bytes of pixel data) every segment has a frame on every slice. ITK takes frames to be evenly spaced
+#: and misplaces those of a SEG that leaves some out; above, the size matters more.
+FULL_FRAMES_BYTES = 64 * 2**20
+#: Scheme of the codes of labels without a standard one.
+PRIVATE_SCHEME = "99VOLSEG"
+#: Longest text of DICOM's value representation LO.
+LO_LENGTH = 64
+
+Mask = npt.NDArray[np.unsignedinteger]
+
+#: Attributes that must be there, if only empty (type 2), and what highdicom takes of the source for them.
+_TYPE_2: dict[str, Callable[[Any], Any]] = {
+    "PatientName": str,
+    "PatientID": str,
+    "PatientBirthDate": DA,
+    "PatientSex": highdicom.PatientSexValues,
+    "StudyID": str,
+    "StudyDate": DA,
+    "StudyTime": TM,
+    "AccessionNumber": str,
+    "ReferringPhysicianName": str,
+}
+
+
+def write(label_volume: LabelVolume, path: Path) -> tuple[str, ...]:
+    """Write `label_volume` to `path` as a binary DICOM SEG.
+
+    Segments are numbered from 1 in the order of the labels, whether or not they occur: a label has the same number in
+    every case. Frames lie on the positions that the source's headers give, ascending as its slices do. UIDs are made
+    of the source's and of the mask: the same mask of the same scan gets the same ones.
+
+    Returns
+    -------
+    tuple of str
+        Notes on what the source's headers lack, which is therefore empty here.
+
+    Raises
+    ------
+    ExportError
+        Code ``no-source-series``: there is no DICOM series, or its files are gone. ``no-identity``: its UIDs are
+        blank, or not those that were read. ``grid-mismatch``: its slices are not where the mask is. ``format``: no
+        labels, a voxel that none declares, or a label that DICOM can't describe.
+    """
+    stream = io.BytesIO()
+    with _sources_values_as_they_are():
+        headers = _source_headers(label_volume, path)
+        _check_grid(label_volume, headers, path)
+        notes = _fill_in(headers, between_slices_mm=label_volume.geometry.spacing_mm[2])
+        mask_KJI = _segment_numbers(label_volume, path)
+        segments = _segments(label_volume.labels, path)
+        segmentation = _segmentation(label_volume, headers, mask_KJI, segments)
+        _order_frames(segmentation)
+        segmentation.save_as(stream, enforce_file_format=True)
+    write_atomically(path, stream.getvalue())
+    return notes
+
+
+def _source_headers(label_volume: LabelVolume, path: Path) -> list[Dataset]:
+    """Headers of the source's slices in the order of k, checked to be the images that were read."""
+    source = label_volume.source
+    dicom = source.dicom
+    if dicom is None:
+        raise ExportError(
+            "DICOM SEG refers to the images of a DICOM series, and this scan comes from none; write NIfTI,"
+            " or name the series that it belongs to",
+            code="no-source-series",
+            path=path,
+        )
+    if not (dicom.identity and dicom.study_uid and dicom.series_uid and dicom.frame_of_reference_uid):
+        raise ExportError(
+            "the source has blank UIDs, so that a SEG can't refer to it; --repair-uids writes a copy that has UIDs",
+            code="no-identity",
+            path=source.path,
+        )
+    return [_header(dicom, index, path) for index in range(len(dicom.instances))]
+
+
+def _header(dicom: DicomSource, index: int, path: Path) -> Dataset:
+    instance = dicom.instances[index]
+    try:
+        # Files without a preamble are read as well; the UIDs say whether this is the image.
+        header = pydicom.dcmread(instance.path, stop_before_pixels=True, force=True)
+    except OSError as error:
+        raise ExportError(
+            f"{instance.path} can't be read again: {error.strerror or error}", code="no-source-series", path=path
+        ) from error
+    found = (header.get("StudyInstanceUID"), header.get("SeriesInstanceUID"), header.get("SOPInstanceUID"))
+    if found != (dicom.study_uid, dicom.series_uid, instance.sop_instance_uid):
+        raise ExportError(
+            f"{instance.path} is no longer the image {instance.sop_instance_uid} that was segmented",
+            code="no-identity",
+            path=path,
+        )
+    return header
+
+
+def _check_grid(label_volume: LabelVolume, headers: Sequence[Dataset], path: Path) -> None:
+    """Refuse a mask whose voxels are not where the source's pixels are.
+
+    Two affine maps of a rectangle differ most at one of its corners, and three of them decide about the fourth.
+    """
+    columns, rows, slices = label_volume.geometry.shape
+    if len(headers) != slices:
+        raise ExportError(
+            f"the mask has {slices} slices and the series {len(headers)} images", code="grid-mismatch", path=path
+        )
+    corners = np.array([(0, 0), (columns - 1, 0), (0, rows - 1)])
+    for k, header in enumerate(headers):
+        if (header.Columns, header.Rows) != (columns, rows):
+            raise ExportError(
+                f"the mask's slices have {columns} x {rows} voxels and the series' {header.Columns} x {header.Rows}",
+                code="grid-mismatch",
+                path=path,
+            )
+        ours = label_volume.geometry.voxel_to_world([(i, j, k) for i, j in corners])
+        apart = np.linalg.norm(ours - _pixel_positions(header, corners), axis=1).max()
+        if apart > SLICE_MM:
+            raise ExportError(
+                f"slice {k} of the mask lies {apart:.3g} mm off its image in the series",
+                code="grid-mismatch",
+                path=path,
+            )
+
+
+def _pixel_positions(header: Dataset, pixels: npt.NDArray[np.integer]) -> Floats:
+    """(N, 3) RAS+ mm of the pixels (N, 2) [column, row], by PS3.3 C.7.6.2.1.1."""
+    directions = np.array(header.ImageOrientationPatient, dtype=np.float64).reshape(2, 3)
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    between_rows, between_columns = (float(size) for size in header.PixelSpacing)
+    origin = np.array(header.ImagePositionPatient, dtype=np.float64)
+    return ras_from_lps(origin + pixels * np.array([between_columns, between_rows]) @ directions)
+
+
+def _fill_in(headers: Sequence[Dataset], between_slices_mm: float) -> tuple[str, ...]:
+    """Make the headers what highdicom takes, in memory, and return a note for each value that is left empty."""
+    first = headers[0]
+    notes = []
+    for keyword, parse in _TYPE_2.items():
+        if keyword not in first:
+            notes.append(f"{keyword} is absent in the source, and empty in the SEG")
+        elif not _parses(first, keyword, parse):
+            notes.append(f"{keyword} isn't valid in the source, and empty in the SEG")
+        else:
+            continue
+        setattr(first, keyword, "" if parse is str else None)
+    # The distance is that of the positions: what files say of it is often the thickness.
+    first.SpacingBetweenSlices = DSfloat(between_slices_mm, auto_format=True)
+    first.SliceThickness = first.get("SliceThickness") or first.SpacingBetweenSlices
+    for header in headers:
+        # Loaders allow directions that differ in the last digits; a SEG has one orientation.
+        header.ImageOrientationPatient = first.ImageOrientationPatient
+        header.FrameOfReferenceUID = first.FrameOfReferenceUID
+    return tuple(notes)
+
+
+def _parses(header: Dataset, keyword: str, parse: Callable[[Any], Any]) -> bool:
+    try:
+        value = header[keyword].value
+        if value not in (None, ""):
+            parse(value)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _segment_numbers(label_volume: LabelVolume, path: Path) -> Mask:
+    """The mask [k, j, i] with each label's value replaced by its place in the list of labels, from 1."""
+    values = [label.value for label in label_volume.labels]
+    if not values:
+        raise ExportError("a SEG needs at least one label", code="format", path=path)
+    undeclared = len(values) + 1
+    numbers: Mask = np.full(values[-1] + 1, undeclared, dtype=np.min_scalar_type(undeclared))
+    numbers[[0, *values]] = np.arange(len(values) + 1)
+    mask_KJI = label_volume.array.transpose(2, 1, 0)
+    if mask_KJI.max() <= values[-1]:
+        numbered: Mask = numbers[mask_KJI]
+        if numbered.max() < undeclared:
+            return numbered
+    raise ExportError("the mask has voxels whose value no label declares", code="format", path=path)
+
+
+def _segments(labels: Sequence[Label], path: Path) -> list[highdicom.seg.SegmentDescription]:
+    algorithm = highdicom.AlgorithmIdentificationSequence(
+        name="volseg", version=__version__, family=codes.DCM.ArtificialIntelligence
+    )
+    segments = []
+    for number, label in enumerate(labels, start=1):
+        try:
+            segment = highdicom.seg.SegmentDescription(
+                segment_number=number,
+                segment_label=_text(label.name),
+                segmented_property_category=_concept(label.category),
+                segmented_property_type=_concept(label.code or _private_code(label)),
+                algorithm_type=highdicom.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
+                algorithm_identification=algorithm,
+                display_color=highdicom.color.CIELabColor.from_rgb(*label.colour),
+            )
+            segment.SegmentDescription = f"Value {label.value} in masks of other formats"
+            if label.modifier is not None:
+                modifier = highdicom.sr.CodedConcept.from_code(_concept(label.modifier))
+                segment.SegmentedPropertyTypeCodeSequence[0].SegmentedPropertyTypeModifierCodeSequence = [modifier]
+        except ValueError as error:
+            raise ExportError(f"label {label.name!r}: {error}", code="format", path=path) from error
+        segments.append(segment)
+    return segments
+
+
+def _concept(code: Code) -> PydicomCode:
+    return PydicomCode(value=code.value, scheme_designator=code.scheme, meaning=code.meaning)
+
+
+def _private_code(label: Label) -> Code:
+    """A code of our own for a label that has none: the same for the same name."""
+    value = hashlib.sha256(label.name.encode()).hexdigest()[:16].upper()
+    return Code(value=value, scheme=PRIVATE_SCHEME, meaning=_text(label.name))
+
+
+def _text(text: str) -> str:
+    """`text` as DICOM's LO takes it; the backslash separates values there."""
+    return " ".join(text.replace("\\", "/").split())[:LO_LENGTH].strip() or "unnamed"
+
+
+def _segmentation(
+    label_volume: LabelVolume,
+    headers: Sequence[Dataset],
+    mask_KJI: Mask,
+    segments: Sequence[highdicom.seg.SegmentDescription],
+) -> highdicom.seg.Segmentation:
+    first = headers[0]
+    seed = [first.SeriesInstanceUID, *(header.SOPInstanceUID for header in headers), repr(label_volume.labels)]
+    seed += [hashlib.sha256(mask_KJI.tobytes()).hexdigest(), __version__]
+    segmentation = highdicom.seg.Segmentation(
+        source_images=headers,
+        pixel_array=mask_KJI,
+        segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
+        segment_descriptions=segments,
+        series_instance_uid=generate_uid(entropy_srcs=[*seed, "series"]),
+        series_number=_series_number(first),
+        sop_instance_uid=generate_uid(entropy_srcs=[*seed, "instance"]),
+        instance_number=1,
+        manufacturer="volseg",
+        manufacturer_model_name="volseg",
+        software_versions=__version__,
+        device_serial_number=__version__,
+        omit_empty_frames=mask_KJI.size * len(segments) > 8 * FULL_FRAMES_BYTES,
+        content_label="SEGMENTATION",
+        content_description="Segmentation by volseg",
+        series_description=_text(f"volseg: {first.get('SeriesDescription') or 'segmentation'}"),
+        # UTF-8: a label's name may need letters that the source's character set lacks.
+        specific_character_set="ISO_IR 192",
+    )
+    organization = generate_uid(entropy_srcs=[*seed, "dimensions"])
+    for item in (*segmentation.DimensionIndexSequence, *segmentation.DimensionOrganizationSequence):
+        item.DimensionOrganizationUID = organization
+    return segmentation
+
+
+def _series_number(header: Dataset) -> int:
+    """A number that sorts behind the study's own series and tells which of them it was made from."""
+    try:
+        return max(1000 + int(header.get("SeriesNumber") or 0), 1)
+    except (TypeError, ValueError):
+        return 1000
+
+
+def _order_frames(segmentation: highdicom.seg.Segmentation) -> None:
+    """Order frames by segment, then ascending along the slices' normal, and number their dimension that way.
+
+    highdicom stores slices against their normal. ITK then finds a grid that is upside down, or none.
+    """
+    shared = segmentation.SharedFunctionalGroupsSequence[0]
+    frames = segmentation.PerFrameFunctionalGroupsSequence
+    row, column = np.array(shared.PlaneOrientationSequence[0].ImageOrientationPatient, dtype=float).reshape(2, 3)
+    positions = np.array([frame.PlanePositionSequence[0].ImagePositionPatient for frame in frames], dtype=float)
+    along = positions @ np.cross(row, column)
+    segments = [frame.FrameContentSequence[0].DimensionIndexValues[0] for frame in frames]
+    places = np.unique(along, return_inverse=True)[1] + 1
+    for frame, segment, place in zip(frames, segments, places, strict=True):
+        frame.FrameContentSequence[0].DimensionIndexValues = [segment, int(place)]
+    order = np.lexsort((along, segments))
+    segmentation.PerFrameFunctionalGroupsSequence = [frames[index] for index in order]
+    pixels = segmentation.Rows * segmentation.Columns
+    packed = np.frombuffer(segmentation.PixelData, dtype=np.uint8)
+    if pixels % 8 == 0:
+        packed = packed[: len(frames) * pixels // 8].reshape(len(frames), -1)[order].ravel()
+    else:
+        # Frames share bytes: each follows the last bit of the one before.
+        bits = np.unpackbits(packed, count=len(frames) * pixels, bitorder="little")
+        packed = np.packbits(bits.reshape(len(frames), pixels)[order], bitorder="little")
+    segmentation.PixelData = packed.tobytes() + b"\0" * (packed.size % 2)
+
+
+@contextmanager
+def _sources_values_as_they_are() -> Iterator[None]:
+    """Silence what pydicom and highdicom say of values that are copied from the source: they aren't ours to judge."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=UserWarning, module=r"(pydicom|highdicom)\.")
+        yield
