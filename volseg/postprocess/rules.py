@@ -42,10 +42,11 @@ def apply_rules(mask: LabelVolume, rules: Sequence[PostprocessRule]) -> LabelVol
         box = boxes[rule.label - 1] if 0 < rule.label <= len(boxes) else None
         if box is None:
             continue
+        i, j, k = box
+        shape = (i.stop - i.start, j.stop - j.start, k.stop - k.start)
         block = array[box]
         before = block == rule.label
-        start, shape = (box[0].start, box[1].start, box[2].start), block.shape
-        after = _components(before, rule, mask.geometry.cropped(start, (shape[0], shape[1], shape[2])))
+        after = _components(before, rule, mask.geometry.cropped((i.start, j.start, k.start), shape))
         block[before & ~after] = 0
         if rule.fill_holes:
             block[enclosed(after) & (block == 0)] = rule.label
