@@ -20,12 +20,15 @@ help:  ## list the targets
 install: $(INSTALLED)  ## make .venv with everything that the other targets need
 
 $(INSTALLED): pyproject.toml constraints.txt
+	@echo "Installing into $(VENV): about two minutes"
 	@if [ ! -x $(RUN) ]; then \
 		if [ -z "$(PYTHON)" ] || ! $(PYTHON) -c '$(NEW_ENOUGH)'; then \
-			echo "volseg needs Python 3.11 or later; found: $$(python3 --version 2>&1)." \
+			echo "volseg needs Python 3.11 or later; found: $$($(or $(PYTHON),python3) --version 2>/dev/null || echo none)." \
 				"Install it, or name it: make install PYTHON=/path/to/python3.11" >&2; exit 1; fi; \
 		$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }; fi
-	$(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+# Compiling every module of every library takes half of the time; Python compiles those that are used when they are.
+	$(RUN) -m pip install --quiet --disable-pip-version-check --no-compile \
+		--constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
 demo: install  ## segment the study in sample_data with the bundled model
