@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Literal
+
 import nibabel
 import numpy as np
 import pytest
@@ -51,14 +53,15 @@ def assert_same(found: Volume, expected: Volume) -> None:
 @pytest.mark.parametrize("channels", [0, 1, 2])
 def test_there_and_back_in_all_orientations(orientation: str, channels: int) -> None:
     volume = volume_on(oblique(orientation), channels)
-    assert_same(from_nibabel(to_nibabel(volume)), volume)
-    assert_same(from_simpleitk(to_simpleitk(volume)), volume)
-    assert_same(from_metatensor(to_metatensor(volume)), volume if channels != 1 else volume.with_array(volume.array[0]))
+    expected = volume.with_array(volume.array[0]) if channels == 1 else volume
+    assert_same(from_nibabel(to_nibabel(volume)), expected)
+    assert_same(from_simpleitk(to_simpleitk(volume)), expected)
+    assert_same(from_metatensor(to_metatensor(volume)), expected)
 
 
 @pytest.mark.parametrize("dtype", TYPES)
 @pytest.mark.parametrize("order", ["<", ">"])
-def test_there_and_back_in_all_types(dtype: type, order: str) -> None:
+def test_there_and_back_in_all_types(dtype: type, order: Literal["<", ">"]) -> None:
     expected = volume_on(oblique("LPS"), dtype=dtype)
     volume = expected.with_array(expected.array.astype(np.dtype(dtype).newbyteorder(order)))
     assert_same(from_nibabel(to_nibabel(expected)), expected)
@@ -114,11 +117,11 @@ def test_nibabel_keeps_codes_units_and_a_differing_qform() -> None:
     assert from_nibabel(image).source.nifti == NiftiSource(sform_code=2, qform_code=1, units=("mm", "sec"))
 
 
-def test_nibabel_scaling_is_applied(tmp_path: pytest.TempPathFactory) -> None:
+def test_nibabel_scaling_is_applied() -> None:
     image = nibabel.Nifti1Image(np.arange(24, dtype=np.int16).reshape(SHAPE), np.eye(4))
     image.header.set_slope_inter(0.5, -3)
     loaded = nibabel.Nifti1Image.from_bytes(image.to_bytes())
-    np.testing.assert_allclose(from_nibabel(loaded).array, loaded.get_fdata())
+    np.testing.assert_array_equal(from_nibabel(loaded).array, np.arange(24).reshape(SHAPE) * 0.5 - 3)
 
 
 def test_other_formats_of_nibabel_have_no_codes() -> None:
@@ -175,7 +178,7 @@ def test_what_is_not_a_scan() -> None:
         from_simpleitk(SimpleITK.Image([2, 3, 4], SimpleITK.sitkComplexFloat32))
     assert {colour.value.code, complex_voxels.value.code} == {"not-scalar"}
     with pytest.raises(GeometryError) as singular:
-        from_nibabel(nibabel.MGHImage(np.zeros(SHAPE, np.float32), np.diag([1, 1, 0, 1.0])))
+        from_nibabel(nibabel.Spm99AnalyzeImage(np.zeros(SHAPE, np.float32), np.full((4, 4), np.nan)))
     assert singular.value.code == "bad-affine"
 
 

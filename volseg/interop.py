@@ -1,5 +1,6 @@
 """To and from the images of other libraries: nibabel, SimpleITK and MONAI. Voxels bit for bit, affines in doubles.
 
+A volume of one channel comes back as [i, j, k], whether or not it had an axis for it.
 The libraries are imported when a function is called: SimpleITK and MONAI take seconds.
 """
 
@@ -98,11 +99,7 @@ def from_nibabel(image: SpatialImage) -> Volume:
             units=header.get_xyzt_units(),
             qform=tuple(tuple(float(value) for value in row) for row in qform) if differs else None,
         )
-    return Volume(
-        array if array.ndim == 3 else np.moveaxis(array, -1, 0),
-        Geometry((i, j, k), image.affine),
-        Source(nifti=said),
-    )
+    return Volume(_channels_first(array), Geometry((i, j, k), image.affine), Source(nifti=said))
 
 
 def to_simpleitk(volume: Volume | LabelVolume) -> SimpleITK.Image:
@@ -154,13 +151,11 @@ def from_simpleitk(image: SimpleITK.Image) -> Volume:
     array = SimpleITK.GetArrayFromImage(image)
     if array.dtype.kind not in "biuf":
         raise InputError(f"voxels of type {array.dtype}; a scan has one number a voxel", code="not-scalar")
-    if array.ndim == 4:
-        array = np.moveaxis(array, -1, 0)
     affine = np.eye(4)
     affine[:3, :3] = np.array(image.GetDirection()).reshape(3, 3) * np.array(image.GetSpacing())
     affine[:3, 3] = image.GetOrigin()
     i, j, k = image.GetSize()
-    return Volume(AxisMap.reversed_axes().apply(array), Geometry((i, j, k), ras_from_lps(affine)))
+    return Volume(AxisMap.reversed_axes().apply(_channels_first(array)), Geometry((i, j, k), ras_from_lps(affine)))
 
 
 def to_metatensor(volume: Volume | LabelVolume) -> MetaTensor:
@@ -174,7 +169,7 @@ def to_metatensor(volume: Volume | LabelVolume) -> MetaTensor:
 
 
 def from_metatensor(tensor: MetaTensor) -> Volume:
-    """Make a volume of a tensor [c, i, j, k], in RAS+ or LPS+ as it says; one channel becomes [i, j, k].
+    """Make a volume of a tensor [c, i, j, k], in RAS+ or LPS+ as it says.
 
     Raises
     ------
@@ -189,6 +184,13 @@ def from_metatensor(tensor: MetaTensor) -> Volume:
         affine = ras_from_lps(affine)
     _, i, j, k = array.shape
     return Volume(array[0] if len(array) == 1 else array, Geometry((i, j, k), affine))
+
+
+def _channels_first(array: Voxels) -> Voxels:
+    """[..., c] as [c, ...]; a single channel, or none, without that axis."""
+    if array.ndim == 3:
+        return array
+    return array[..., 0] if array.shape[-1] == 1 else np.moveaxis(array, -1, 0)
 
 
 def _native(array: Voxels) -> Voxels:

@@ -68,7 +68,7 @@ def scan_from(paths: Iterable[Path], identity: bool = True) -> tuple[Geometry, S
         series_uid=first.SeriesInstanceUID,
         frame_of_reference_uid=first.FrameOfReferenceUID,
         instances=tuple(
-            Instance(path=Path(h.filename), sop_class_uid=h.SOPClassUID, sop_instance_uid=h.SOPInstanceUID)
+            Instance(path=Path(str(h.filename)), sop_class_uid=h.SOPClassUID, sop_instance_uid=h.SOPInstanceUID)
             for h in headers
         ),
         identity=identity,

@@ -17,12 +17,12 @@ from volseg.volume import LabelVolume, Volume
 
 @pytest.fixture
 def scan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Volume:
-    """What `like` loads, whatever its path."""
+    """What `like` loads at `series`."""
     folder = tmp_path / "series"
     folder.mkdir()
     geometry, source = scan_from(write_series(folder))
     volume = Volume(np.zeros(geometry.shape, np.int16), geometry, source)
-    monkeypatch.setattr(loaders, "load", lambda path: volume, raising=False)
+    monkeypatch.setattr(loaders, "load", {tmp_path / "series": volume}.__getitem__, raising=False)
     return volume
 
 
@@ -38,7 +38,7 @@ def test_the_contracts_names() -> None:
 def test_every_format_writes_its_file(tmp_path: Path, scan: Volume, name: str) -> None:
     file, write = FORMATS[name]
     assert write(blobs(scan.geometry, scan.source), tmp_path / file) == ()
-    assert (tmp_path / file).stat().st_size > 300
+    assert (tmp_path / file).stat().st_size > 100
 
 
 def test_the_ending_chooses(tmp_path: Path, scan: Volume) -> None:
