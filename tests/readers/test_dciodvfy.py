@@ -1,0 +1,76 @@
+"""dciodvfy (Debian's dicom3tools) checks a DICOM object against the standard."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.export.scans import LABELS, OBLIQUE, blobs, scan_from, write_series
+from volseg.export import dicom_seg
+from volseg.loaders import find
+from volseg.loaders.identity import repair_uids
+from volseg.volume import Label, LabelVolume
+
+pytestmark = pytest.mark.readers
+
+
+def findings(path: Path) -> list[str]:
+    """What dciodvfy finds wrong with a file."""
+    checker = shutil.which("dciodvfy")
+    assert checker is not None, "dciodvfy is absent; it is in Debian's package dicom3tools (make test-readers)"
+    run = subprocess.run([checker, "-new", path], capture_output=True, text=True, check=False)
+    lines = (run.stderr + run.stdout).splitlines()
+    assert "Segmentation" in lines, f"dciodvfy didn't recognise the object: {lines}"
+    return [line for line in lines if line.startswith("Error")]
+
+
+def seg_of(mask: LabelVolume, folder: Path) -> Path:
+    dicom_seg.write(mask, folder / "mask.seg.dcm")
+    return folder / "mask.seg.dcm"
+
+
+@pytest.mark.parametrize("series", ["12-T1post-05670", "13_HCropVolume"])
+def test_of_a_real_study(shared_data: Path, tmp_path: Path, series: str) -> None:
+    mask = blobs(*scan_from((shared_data / "dicom/study1" / series).iterdir()))
+    assert findings(seg_of(mask, tmp_path)) == []
+    assert findings(seg_of(mask.with_array(np.zeros_like(mask.array)), tmp_path)) == []
+
+
+@pytest.mark.parametrize("limit", [0, dicom_seg.FULL_FRAMES_BYTES])
+def test_of_loaded_ct_with_repaired_uids(
+    shared_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int
+) -> None:
+    monkeypatch.setattr(dicom_seg, "FULL_FRAMES_BYTES", limit)
+    (candidate,) = find(shared_data / "dicom/ct_512").candidates
+    scan = repair_uids(candidate, tmp_path / "repaired").load()
+    assert findings(seg_of(blobs(scan.geometry, scan.source), tmp_path)) == []
+
+
+def test_of_labels_without_codes_and_of_one_label(tmp_path: Path) -> None:
+    geometry, source = scan_from(write_series(tmp_path, orientation=OBLIQUE))
+    plain = tuple(Label(value=value, name=f"Läsion {value}", colour=(200, 30, value)) for value in (4, 90))
+    assert findings(seg_of(blobs(geometry, source, plain), tmp_path)) == []
+    one = (replace(LABELS[0], modifier=None),)
+    assert findings(seg_of(blobs(geometry, source, one), tmp_path)) == []
+
+
+def test_of_a_source_without_its_type_2_attributes(tmp_path: Path) -> None:
+    absent = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyID", "StudyDate", "StudyTime")
+    without = (*absent, "AccessionNumber", "ReferringPhysicianName", "SeriesNumber", "SliceThickness")
+    mask = blobs(*scan_from(write_series(tmp_path, without=without)))
+    assert findings(seg_of(mask, tmp_path)) == []
+
+
+def test_an_error_is_seen(tmp_path: Path) -> None:
+    import pydicom
+
+    path = seg_of(blobs(*scan_from(write_series(tmp_path))), tmp_path)
+    broken = pydicom.dcmread(path)
+    del broken.SegmentSequence[0].SegmentAlgorithmType
+    broken.save_as(path)
+    assert findings(path) != []
