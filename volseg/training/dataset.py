@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +13,6 @@ from torch.nn import functional
 
 from volseg.config import Recipe
 from volseg.errors import GeometryError, InputError
-from volseg.geometry import Shape
 from volseg.loaders import load
 from volseg.loaders.dataset import Case
 from volseg.preprocess import Prepared, prepare, prepare_labels
@@ -36,6 +35,8 @@ class TrainingCase:
         Labels on the source's grid, as they were read.
     foreground
         For each label that occurs, by value: (N, 3) indices of its voxels on the model's grid.
+    intensity
+        0.5th and 99.5th percentile of the source's values, one pair a channel.
     """
 
     name: str
@@ -43,6 +44,7 @@ class TrainingCase:
     labels_DHW: Tensor
     reference: LabelVolume
     foreground: dict[int, Tensor]
+    intensity: tuple[tuple[float, float], ...]
 
 
 def training_values(recipe: Recipe) -> set[int]:
@@ -102,7 +104,10 @@ def prepare_case(case: Case, recipe: Recipe) -> TrainingCase:
     labels = prepare_labels(reference, recipe)
     found = {int(value) for value in np.unique(labels.numpy())} - {0}
     foreground = {value: (labels == value).nonzero().to(torch.int32) for value in sorted(found)}
-    return TrainingCase(case.name, prepare(volume, recipe), labels.to(torch.int32), reference, foreground)
+    intensity = tuple(
+        (float(low), float(high)) for low, high in (np.percentile(c, [0.5, 99.5]) for c in volume.array_CIJK)
+    )
+    return TrainingCase(case.name, prepare(volume, recipe), labels.to(torch.int32), reference, foreground, intensity)
 
 
 def split(cases: Sequence[Case], recipe: Recipe, fold: int | None) -> tuple[list[Case], list[Case]]:
@@ -160,9 +165,3 @@ def random_patch(
     place = (slice(None), *slices)
     pads = [count for pair in reversed(padding) for count in pair]
     return functional.pad(image[place], pads), functional.pad(labels[place], pads), case
-
-
-def shapes_and_spacings(cases: Iterable[TrainingCase]) -> tuple[list[Shape], list[tuple[float, float, float]]]:
-    """Sizes and spacings along D, H, W of the sources."""
-    turned = [case.prepared.source.turned(case.prepared.axes) for case in cases]
-    return [geometry.shape for geometry in turned], [geometry.spacing_mm for geometry in turned]

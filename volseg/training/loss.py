@@ -55,7 +55,7 @@ class SegmentationLoss(nn.Module):
         total = torch.zeros(())
         weights = [0.5**level for level in range(len(outputs))]
         for weight, logits in zip(weights, outputs, strict=True):
-            size = logits.shape[2:]
-            goal = target if target.shape[2:] == size else functional.adaptive_avg_pool3d(target, list(size))
+            size = (logits.shape[2], logits.shape[3], logits.shape[4])
+            goal = target if target.shape[2:] == size else functional.adaptive_avg_pool3d(target, size)
             total = total + weight / sum(weights) * self.term(logits.float(), goal)
         return total

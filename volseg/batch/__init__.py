@@ -1,0 +1,1 @@
+"""Many cases: each found, segmented, written and accounted for."""

@@ -1,0 +1,62 @@
+"""``result.json``: what was done with a case, and whether that still holds."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal
+
+from volseg.files import write_atomically
+
+RESULT = "result.json"
+
+Status = Literal["done", "empty", "skipped", "refused", "failed"]
+#: What makes two runs of a case the same, beside the input's hash.
+_SAME = ("volseg", "model", "options")
+
+
+def file_hashes(folder: Path, names: Iterable[str]) -> dict[str, str]:
+    """sha256 of each file, by its name relative to `folder`."""
+    return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in sorted(names)}
+
+
+def read_result(folder: Path) -> dict[str, Any] | None:
+    """The case's ``result.json``, or None where there is none that can be read."""
+    try:
+        result = json.loads((folder / RESULT).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return result if isinstance(result, dict) else None
+
+
+def write_result(folder: Path, result: dict[str, Any]) -> None:
+    """Write ``result.json``, whole or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / RESULT, (json.dumps(result, indent=1, allow_nan=False) + "\n").encode())
+
+
+def reusable(folder: Path, wanted: dict[str, Any], sha256: str) -> dict[str, Any] | None:
+    """The finished result of the same input, model and options, if every file it names is still what it was."""
+    result = read_result(folder)
+    if result is None or result.get("status") not in ("done", "empty"):
+        return None
+    if any(result.get(key) != wanted[key] for key in _SAME) or result.get("source", {}).get("sha256") != sha256:
+        return None
+    files = result.get("files")
+    try:
+        unchanged = isinstance(files, dict) and file_hashes(folder, files) == files
+    except OSError:
+        unchanged = False
+    return result if unchanged else None
+
+
+def discard(folder: Path) -> None:
+    """Remove what an earlier run left of a case: its ``result.json`` first, then the files that it names."""
+    result = read_result(folder)
+    (folder / RESULT).unlink(missing_ok=True)
+    for name in (result or {}).get("files", {}):
+        path = folder / name
+        if path.resolve().is_relative_to(folder.resolve()):
+            path.unlink(missing_ok=True)

@@ -1,0 +1,108 @@
+"""A path to results: which candidates fit the model, one case after another, and the exit code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from volseg.batch.case import Job, run_case, skip_case
+from volseg.errors import InputError, UsageError
+from volseg.inference.predictor import Mismatch
+from volseg.loaders import Candidate, find
+
+#: Called before each case with its number (from 1), the number of cases, and its name; and after it with its result.
+Before = Callable[[int, int, str], None]
+After = Callable[[dict[str, Any]], None]
+
+
+def choose_series(candidates: Sequence[Candidate], series: Sequence[str]) -> list[Candidate]:
+    """The candidates that ``--series`` names, by series UID, series number or case name.
+
+    Raises
+    ------
+    UsageError
+        A name that no candidate bears, or that several do.
+    """
+    chosen = []
+    for wanted in series:
+        found = [c for c in candidates if wanted in (c.series_uid, str(c.series_number), c.name)]
+        if len(found) != 1:
+            listed = ", ".join(candidate.name for candidate in (found or candidates)) or "no series at all"
+            problem = "names several series" if found else "names no series of the input"
+            raise UsageError(f"--series {wanted}: {problem}: {listed}")
+        chosen += [candidate for candidate in found if candidate not in chosen]
+    return chosen
+
+
+def mismatch(candidate: Candidate, job: Job, *, is_file: bool) -> Mismatch | None:
+    """Say why a candidate that wasn't named should be left out.
+
+    A file that was given by its path is meant: only its modality could still rule it out. A series that can't be used
+    is not left out for its grid, so that the reason is told.
+    """
+    wrong = job.model.modality_mismatch(candidate.modality)
+    if wrong is None and candidate.kind == "dicom" and candidate.channels != len(job.model.recipe.channels):
+        wrong = Mismatch("channels", f"{candidate.channels} channels; the model takes {len(job.model.recipe.channels)}")
+    if wrong is not None or is_file or not candidate.usable or candidate.geometry is None:
+        return wrong
+    return job.model.mismatch(candidate.modality, candidate.geometry)
+
+
+def run_batch(
+    path: Path, out: Path, job: Job, series: Sequence[str] = (), *, before: Before, after: After
+) -> list[dict[str, Any]]:
+    """Segment everything below a path that fits the model.
+
+    Parameters
+    ----------
+    path
+        NIfTI file, DICOM series, study folder, or a folder of such.
+    out
+        Folder for the results, a folder a case.
+    job
+        What to do with each.
+    series
+        Only these, whether they fit or not.
+    before, after
+        For showing progress.
+
+    Returns
+    -------
+    list of dict
+        Each case's result, as ``result.json`` has it; ``reused`` is set where an earlier run's still held.
+
+    Raises
+    ------
+    UsageError
+        The path doesn't exist, `out` lies inside it, or a series that isn't there.
+    InputError
+        Code ``no-image``: nothing below the path is an image.
+    """
+    if path.is_dir() and out.resolve().is_relative_to(path.resolve()):
+        raise UsageError(f"{out}: lies inside the input {path}; choose a folder elsewhere")
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"{out}: is a file; give a folder")
+    job.model.engines(job.options)
+    study = find(path, channels=len(job.model.recipe.channels))
+    if not study.candidates:
+        shown = "; ".join(f"{entry.path.name}: {entry.reason}" for entry in study.ignored[:3])
+        raise InputError(f"holds no image{f' ({shown})' if shown else ''}", code="no-image", path=path)
+    candidates = choose_series(study.candidates, series) if series else list(study.candidates)
+    results = []
+    for number, candidate in enumerate(candidates, 1):
+        before(number, len(candidates), candidate.name)
+        wrong = None if series else mismatch(candidate, job, is_file=path.is_file())
+        if wrong is not None:
+            result = skip_case(candidate, path, out, job, wrong)
+        else:
+            result = run_case(candidate, path, out, job)
+        after(result)
+        results.append(result)
+    return results
+
+
+def exit_code(results: Sequence[dict[str, Any]]) -> int:
+    """0: all done, empty or skipped, and at least one done or empty. 1: anything else."""
+    statuses = {result["status"] for result in results}
+    return int(bool(statuses & {"refused", "failed"}) or not statuses & {"done", "empty"})

@@ -1,0 +1,60 @@
+"""``volseg model``: list, show, pack."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(help="List, show and pack models.", no_args_is_help=True, rich_markup_mode=None)
+
+
+@app.command("list")
+def list_models() -> None:
+    """List the models that come with volseg."""
+    from volseg.models import bundled_models, model_path
+    from volseg.models.folder import read_model
+
+    for name in bundled_models():
+        recipe = read_model(model_path(name)).manifest.recipe
+        print(f"{name} {recipe.version}: {recipe.description}")
+
+
+@app.command()
+def show(model: Annotated[str, typer.Argument(help="Bundled name or model folder.")]) -> None:
+    """Show what a model segments, in what, and what it was trained on; its weights are checked."""
+    from volseg.models import model_path
+    from volseg.models.folder import read_model
+
+    folder = read_model(model_path(model))
+    recipe, trained_on = folder.manifest.recipe, folder.manifest.trained_on
+    for fold in folder.manifest.weights:
+        folder.weights(fold)
+    print(f"{recipe.name} {recipe.version}: {recipe.description}")
+    print(f"sha256        {folder.sha256}")
+    for channel in recipe.channels:
+        print(f"channel       {channel.name}, modality {' or '.join(channel.modalities)}")
+    for label in recipe.labels:
+        code = f", {label.code.scheme} {label.code.value} {label.code.meaning}" if label.code else ""
+        print(f"label         {label.value} {label.name}{code}")
+    spacing = "the scan's own" if recipe.spacing_mm is None else " x ".join(f"{s:g}" for s in recipe.spacing_mm) + " mm"
+    print(f"grid          {recipe.orientation}, spacing {spacing}, window {' x '.join(map(str, recipe.window))}")
+    print(f"folds         {', '.join(folder.manifest.weights)} (sha256 as in model.json)")
+    ranges = {"spacing": trained_on.spacing_mm, "field of view": trained_on.extent_mm}
+    print(f"trained on    {len(trained_on.cases)} cases, {trained_on.steps} steps, {trained_on.seconds / 60:.0f} min")
+    for name, spans in ranges.items():
+        print(f"{name:13} {' x '.join(f'{low:g}-{high:g}' for low, high in spans)} mm")
+    print(f"card          {folder.path / 'CARD.md'}")
+
+
+@app.command()
+def pack(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished training run.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Model folder to write; must not exist.")],
+) -> None:
+    """Make a model folder of a finished training run."""
+    from volseg.training.run import pack_run
+
+    folder = pack_run(run, output)
+    print(f"{output}: model {folder.manifest.recipe.name} with fold {', '.join(folder.manifest.weights)}")
