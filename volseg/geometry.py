@@ -44,7 +44,7 @@ def ras_from_lps(affine: npt.ArrayLike) -> Floats:
     given = np.asarray(affine, dtype=np.float64)
     if given.shape == (4, 4):
         return np.asarray(np.diag([-1.0, -1.0, 1.0, 1.0]) @ given)
-    return given * np.array([-1.0, -1.0, 1.0])
+    return np.asarray(given * np.array([-1.0, -1.0, 1.0]))
 
 
 def spacing_from_affine(affine: npt.ArrayLike) -> tuple[float, float, float]:
@@ -145,7 +145,8 @@ class Geometry:
     Raises
     ------
     GeometryError
-        Code ``bad-affine`` where the affine is not finite or can't be inverted, ``not-3d`` where an axis is empty.
+        Code ``bad-affine`` where the affine is not 4 x 4, not finite or can't be inverted, ``not-3d`` where an axis is
+        empty.
     """
 
     shape: Shape
@@ -156,7 +157,9 @@ class Geometry:
         if len(shape) != 3 or min(shape) < 1:
             raise GeometryError(f"shape {shape} is not three positive sizes", code="not-3d")
         affine = np.array(self.affine, dtype=np.float64)
-        if affine.shape != (4, 4) or not np.isfinite(affine).all():
+        if affine.shape != (4, 4):
+            raise GeometryError(f"an affine of shape {affine.shape} is not 4 x 4", code="bad-affine")
+        if not np.isfinite(affine).all():
             raise GeometryError("the affine holds NaN or infinite numbers", code="bad-affine")
         if not np.array_equal(affine[3], [0, 0, 0, 1]):
             raise GeometryError(f"the affine's last row is {affine[3].tolist()}, not 0 0 0 1", code="bad-affine")
