@@ -19,6 +19,7 @@ from pydicom.uid import (
     ExplicitVRLittleEndian,
     JPEG2000Lossless,
     MRImageStorage,
+    RLELossless,
     generate_uid,
 )
 
@@ -99,14 +100,16 @@ def encode(dataset: Dataset, pixels: Array, syntax: UID) -> None:
     """Set the transfer syntax, and compress `pixels` [row, column] where it asks for that."""
     dataset.file_meta.TransferSyntaxUID = syntax
     if syntax == JPEG2000Lossless:
-        from openjpeg import encode_array
+        from openjpeg.utils import encode_array
 
         code = encode_array(np.ascontiguousarray(pixels), bits_stored=dataset.BitsStored, photometric_interpretation=2)
         dataset.PixelData = encapsulate([bytes(code)])
         dataset["PixelData"].is_undefined_length = True
     elif syntax.is_encapsulated:
         dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-        dataset.compress(syntax, np.ascontiguousarray(pixels), generate_instance_uid=False)
+        # Named, because gdcm aborts the whole process on some arrays.
+        plugin = "pydicom" if syntax == RLELossless else "pyjpegls"
+        dataset.compress(syntax, np.ascontiguousarray(pixels), encoding_plugin=plugin, generate_instance_uid=False)
 
 
 def write_series(

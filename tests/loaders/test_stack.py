@@ -43,7 +43,9 @@ def test_hand_worked_axial_stack() -> None:
     assert result.geometry.shape == (4, 3, 3)
     # LPS to RAS: x and y change their sign.
     assert_allclose(
-        result.geometry.affine, [[-0.5, 0, 0, -10], [0, -0.75, 0, -20], [0, 0, 2, 2], [0, 0, 0, 1]], atol=1e-12
+        result.geometry.affine,
+        np.array([[-0.5, 0, 0, -10], [0, -0.75, 0, -20], [0, 0, 2, 2], [0, 0, 0, 1]]),
+        atol=1e-12,
     )
     assert result.geometry.orientation == "LPS"
     assert result.notes == ()

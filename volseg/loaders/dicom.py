@@ -115,6 +115,10 @@ class Header:
         """Value as text, empty where it is absent, blank or damaged."""
         return element_text(self.dataset, keyword)
 
+    def meta(self, keyword: str) -> str:
+        """The same of an element of the file meta information."""
+        return element_text(self.dataset.file_meta, keyword)
+
     def numbers(self, keyword: str, length: int) -> tuple[float, ...] | None:
         """`length` finite numbers, or None."""
         try:
@@ -132,12 +136,12 @@ class Header:
     @property
     def sop_class_uid(self) -> str:
         """From the data set, else from the file meta information."""
-        return self.text("SOPClassUID") or element_text(self.dataset.file_meta, "MediaStorageSOPClassUID")
+        return self.text("SOPClassUID") or self.meta("MediaStorageSOPClassUID")
 
     @property
     def sop_instance_uid(self) -> str:
         """From the data set, else from the file meta information."""
-        return self.text("SOPInstanceUID") or element_text(self.dataset.file_meta, "MediaStorageSOPInstanceUID")
+        return self.text("SOPInstanceUID") or self.meta("MediaStorageSOPInstanceUID")
 
     @property
     def transfer_syntax(self) -> UID:
@@ -210,10 +214,11 @@ def read_header(path: Path) -> Header | Ignored:
             if bare and not (header.text("Modality") or header.text("SOPClassUID")):
                 raise InputError("not a DICOM file, whatever its name says", code="unreadable", path=path)
             if header.transfer_syntax == DeflatedExplicitVRLittleEndian:
-                # Its zip is read as a whole: were it cut short, there would be an error by now.
-                problem: str | None = None
+                # Unzipped as a whole: were it cut short in there, there would be an error by now.
+                problem = None if "Rows" in header.dataset else _NO_PIXELS
             else:
                 problem = _pixel_problem(file, header)
+            kind = _kind_of_no_scan(header, problem)
     except OSError as error:
         raise InputError(f"can't be read: {error.strerror or error}", code="unreadable", path=path) from error
     except InputError:
@@ -222,23 +227,23 @@ def read_header(path: Path) -> Header | Ignored:
         # pydicom raises what it stumbles over; from a file made of junk that may be anything.
         why = " ".join(str(error).split())[:100]
         raise InputError(f"a damaged DICOM file ({why})", code="unreadable", path=path) from error
-    if (kind := _kind_of_no_scan(header, problem)) is not None:
-        return Ignored(path, kind)
-    return replace(header, problem=problem)
+    return replace(header, problem=problem) if kind is None else Ignored(path, kind)
 
 
 _NO_PIXELS = "the file ends before its pixel data; copy it again"
 
 
 def _kind_of_no_scan(header: Header, problem: str | None) -> str | None:
-    uid = header.sop_class_uid
-    name = UID(uid).name
+    """Say what an object is that is no scan, or None."""
+    uid = UID(header.sop_class_uid)
     if uid in _NO_SCAN:
         return f"DICOM {_NO_SCAN[uid]}, no scan"
-    if problem == _NO_PIXELS and uid and "Image Storage" not in name:
-        return f"DICOM {name.removesuffix(' Storage')}, no image"
     if "LOCALIZER" in header.text("ImageType").upper():
         return "DICOM localizer, no scan"
+    # A UID that pydicom doesn't know is a vendor's if the file says it twice, else it may be cut short.
+    known = uid.name != uid or header.text("SOPClassUID") == header.meta("MediaStorageSOPClassUID")
+    if problem == _NO_PIXELS and uid and known and "Image Storage" not in uid.name:
+        return f"DICOM {uid.name.removesuffix(' Storage')}, no image"
     return None
 
 

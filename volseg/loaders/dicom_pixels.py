@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pydicom
+from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.utils import pixel_array
+from pydicom.uid import UID, JPEG2000TransferSyntaxes, JPEGLSTransferSyntaxes
 
 from volseg.errors import InputError
 from volseg.loaders.candidate import Candidate
@@ -41,11 +43,12 @@ def read(candidate: Candidate) -> Volume:
     """
     geometry = candidate.geometry
     assert geometry is not None  # a usable candidate has one
-    headers = [_header(path) for path in candidate.files]
     columns, rows, slices = geometry.shape
-    # Stored [slice, row, column] and shown reversed, without moving a byte.
-    array = np.empty((slices, rows, columns), _dtype(headers))
     with tolerant(), ThreadPoolExecutor(THREADS) as pool:
+        headers = [_header(path) for path in candidate.files]
+        origin = _source(headers)
+        # Stored [slice, row, column] and shown reversed, without moving a byte.
+        array = np.empty((slices, rows, columns), _dtype(headers))
         digests = list(pool.map(partial(_fill, array), range(slices), headers))
     source = Source(
         kind="dicom",
@@ -55,7 +58,7 @@ def read(candidate: Candidate) -> Volume:
         description=candidate.description,
         sha256=hashlib.sha256("\n".join(digests).encode()).hexdigest(),
         notes=candidate.notes,
-        dicom=_source(headers),
+        dicom=origin,
     )
     return Volume(array.transpose(2, 1, 0), geometry, source)
 
@@ -127,6 +130,17 @@ def _fill(array: Voxels, index: int, header: Header) -> str:
     return hashlib.sha256(raw).hexdigest()
 
 
+def _plugin(syntax: UID) -> str:
+    """Codec to decode with, by pydicom's name; empty for pydicom's own choice.
+
+    gdcm comes last where there is another: it ends the whole process on some damaged JPEG 2000 images.
+    """
+    if syntax not in (*JPEG2000TransferSyntaxes, *JPEGLSTransferSyntaxes):
+        return ""
+    available = get_decoder(syntax).available_plugins
+    return next((name for name in available if name != "gdcm"), "")
+
+
 def _decoded(raw: bytes, path: Path) -> npt.NDArray[Any]:
     """Stored values [row, column]."""
     syntax = "DICOM"
@@ -138,7 +152,7 @@ def _decoded(raw: bytes, path: Path) -> npt.NDArray[Any]:
         # Absent from some converters' files, and `dicom` has refused what isn't so.
         dataset.setdefault("SamplesPerPixel", 1)
         dataset.setdefault("PhotometricInterpretation", "MONOCHROME2")
-        return pixel_array(dataset, raw=True)
+        return pixel_array(dataset, raw=True, decoding_plugin=_plugin(uid))
     except Exception as error:
         # Codecs raise what they like; each of it means that this file's pixels can't be had.
         why = " ".join(str(error).split())[:160]

@@ -73,10 +73,11 @@ def find(path: Path, *, channels: int = 1) -> Study:
         else:
             ignored.append(found)
     candidates += _nifti_candidates(nifti_paths, channels)
-    for series in dicom.group_series(headers):
-        candidate, copies = dicom.describe(series)
-        candidates.append(candidate)
-        ignored += copies
+    with dicom.tolerant():
+        for series in dicom.group_series(headers):
+            candidate, copies = dicom.describe(series)
+            candidates.append(candidate)
+            ignored += copies
     root = path if path.is_dir() else path.parent
     named = _different_names(candidates, root)
     return Study(
