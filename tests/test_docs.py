@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from pathlib import Path
 
 import pytest
 
-from volseg import geometry
 from volseg.errors import CODES
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -31,11 +31,19 @@ def test_refusals_are_those_of_the_code() -> None:
 
 
 def test_tolerances_are_those_of_the_code() -> None:
-    table = {name.strip("`"): (value, home) for name, value, home, _ in rows("conventions.md")}
-    assert set(table) == {"SAME_GRID_MM", "SHEAR_COSINE"}
-    for name, (value, home) in table.items():
-        assert float(value.split()[0]) == getattr(geometry, name)
-        assert home == "`volseg/geometry.py`"
+    table = rows("conventions.md")
+    for name, value, home, _ in table:
+        module = home.strip("`").removesuffix(".py").replace("/", ".")
+        assert float(value.split()[0]) == getattr(importlib.import_module(module), name.strip("`")), name
+    constants = {
+        name
+        for path in (ROOT / "volseg").rglob("*.py")
+        for name in re.findall(
+            r"^([A-Z_]+_MM|[A-Z_]+_SHARE|[A-Z_]+_COSINE|[A-Z_]+_DEGREES) = ", path.read_text("utf-8"), re.M
+        )
+    }
+    assert {name.strip("`") for name, *_ in table} >= constants
+    assert "EVENED_MM" in constants
 
 
 def test_the_flow_lists_the_parts_that_there_are() -> None:
