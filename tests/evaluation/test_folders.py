@@ -52,6 +52,15 @@ def test_hand_worked_scores_of_a_pair() -> None:
     assert [two.dice, two.iou, two.accuracy, two.hd95_mm, two.nsd] == [1, 1, 1, 0, 1]
 
 
+def test_distances_are_measured_across_the_scan() -> None:
+    predicted, reference = np.zeros((2, *SHAPE), dtype=np.uint8)
+    predicted[1:3, 1:3, 1] = reference[3:5, 1:3, 1] = 1  # the same plate, two voxels of 1.5 mm further along i
+    (found,) = evaluate_pair(mask(predicted), mask(reference))
+    assert (found.dice, found.nsd) == (0, 0)
+    assert found.hd95_mm == pytest.approx(3.0)
+    assert evaluate_pair(mask(predicted), mask(reference), tolerance_mm=1.5)[0].nsd == pytest.approx(0.5)
+
+
 def test_the_tolerance_is_1_mm_by_default() -> None:
     assert evaluate_pair(mask(bars(4, 0)), mask(bars(2, 0)))[0].nsd == pytest.approx(4 / 6)
 
