@@ -11,7 +11,7 @@ from tests.export.scans import LABELS, blobs, scan_from, write_series
 from volseg import loaders
 from volseg.errors import ExportError, GeometryError, UsageError
 from volseg.export import FORMATS, save
-from volseg.geometry import Geometry
+from volseg.geometry import AxisMap, Geometry
 from volseg.volume import LabelVolume, Volume
 
 
@@ -68,6 +68,20 @@ def test_like_gives_the_series(tmp_path: Path, scan: Volume) -> None:
     seg = pydicom.dcmread(tmp_path / "m.dcm")
     assert scan.source.dicom is not None
     assert seg.ReferencedSeriesSequence[0].SeriesInstanceUID == scan.source.dicom.series_uid
+
+
+@pytest.mark.parametrize("orientation", ["RAS", "LPI", "SRA", "PIL"])
+def test_like_turns_a_mask_that_is_stored_otherwise(tmp_path: Path, scan: Volume, orientation: str) -> None:
+    mask = mask_of(scan)
+    axes = AxisMap.between(scan.geometry.orientation, orientation)
+    turned = LabelVolume(axes.apply(mask.array), mask.geometry.turned(axes), LABELS)
+    turned.save(tmp_path / "m.nii.gz", like=tmp_path / "series")
+    turned.save(tmp_path / "m.dcm", like=tmp_path / "series")
+    image = nibabel.load(tmp_path / "m.nii.gz")
+    np.testing.assert_array_equal(np.asanyarray(image.dataobj), mask.array)
+    np.testing.assert_allclose(image.affine, scan.geometry.affine, atol=1e-4)
+    frames = pydicom.dcmread(tmp_path / "m.dcm").pixel_array.reshape(2, *mask.array.T.shape)
+    np.testing.assert_array_equal(frames[0] + 2 * frames[1], mask.array.T)
 
 
 def test_like_on_another_grid(tmp_path: Path, scan: Volume) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 from volseg.errors import GeometryError, UsageError
+from volseg.geometry import AxisMap
 from volseg.volume import LabelVolume
 
 #: Writes a segmentation to a path and returns notes, a sentence each; ExportError where the format can't hold it.
@@ -46,7 +46,8 @@ def save(label_volume: LabelVolume, path: Path, like: Path | None = None) -> tup
     path
         Where to; its folder exists.
     like
-        The scan's file or folder, where the segmentation doesn't come from one.
+        The scan's file or folder, where the segmentation doesn't come from one. The file is written as that scan is
+        stored: a mask whose axes are permuted or flipped against it is turned, no voxel changes its place.
 
     Returns
     -------
@@ -74,11 +75,12 @@ def save(label_volume: LabelVolume, path: Path, like: Path | None = None) -> tup
 
 
 def _placed_like(label_volume: LabelVolume, like: Path) -> LabelVolume:
-    """`label_volume` as a segmentation of the scan at `like`."""
+    """`label_volume` as a segmentation of the scan at `like`; axes that are stored otherwise are turned, exactly."""
     from volseg.loaders import load
 
     scan = load(like)
-    difference = label_volume.geometry.difference(scan.geometry)
+    axes = AxisMap.between(label_volume.geometry.orientation, scan.geometry.orientation)
+    difference = label_volume.geometry.turned(axes).difference(scan.geometry)
     if difference is not None:
         raise GeometryError(f"the mask isn't on this scan's grid: {difference}", code="grid-mismatch", path=like)
-    return replace(label_volume, geometry=scan.geometry, source=scan.source)
+    return LabelVolume(axes.apply(label_volume.array), scan.geometry, label_volume.labels, scan.source)
