@@ -23,7 +23,7 @@ from nibabel.spatialimages import HeaderDataError
 
 from volseg.errors import GeometryError, InputError, RefusalError
 from volseg.geometry import Floats, Geometry
-from volseg.loaders.candidate import Candidate, safe_name
+from volseg.loaders.candidate import Candidate, refusal, safe_name
 from volseg.volume import NiftiSource, Source, Volume, Voxels
 
 #: sform and qform that put no voxel further apart than this are the same; a qform is stored as float32 quaternion.
@@ -84,7 +84,12 @@ def describe_channels(name: str, files: Mapping[int, Path], channels: int) -> Ca
             raise InputError(
                 f"case {name} has the channels {found}; needed are 0000 to {channels - 1:04d}", code="channels"
             )
-        layouts = [_layout(path) for path in paths]
+        layouts = []
+        for path in paths:
+            try:
+                layouts.append(_layout(path))
+            except RefusalError as error:
+                raise refusal(f"{path.name}: {error.reason}", code=error.code) from error
         _check_channels(paths, layouts)
     except RefusalError as error:
         return _candidate(name, paths, None, refused=error)
@@ -104,10 +109,16 @@ def read(candidate: Candidate) -> Volume:
     InputError
         Codes ``unreadable`` and ``not-finite``.
     """
-    layouts = [_layout(path) for path in candidate.files]
-    loaded = [_voxels(path, layout) for path, layout in zip(candidate.files, layouts, strict=True)]
-    arrays = [array for array, _ in loaded]
-    digests = [digest for _, digest in loaded]
+    layouts, arrays, digests = [], [], []
+    for path in candidate.files:
+        try:
+            layout = _layout(path)
+            array, digest = _voxels(path, layout)
+        except RefusalError as error:
+            raise refusal(error.reason, code=error.code, path=path) from error
+        layouts.append(layout)
+        arrays.append(array)
+        digests.append(digest)
     source = Source(
         kind="nifti",
         name=candidate.name,

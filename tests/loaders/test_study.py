@@ -1,0 +1,270 @@
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+
+from tests.dicom_files import put, voxels, write_series
+from volseg.errors import InputError, RefusalError, UsageError
+from volseg.loaders import Candidate, find, load
+from volseg.loaders.candidate import safe_name
+
+
+def write_nifti(path: Path, offset: int = 0, spacing: float = 1.0) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nib.save(nib.Nifti1Image(voxels() + np.int16(offset), np.diag([spacing, 1, 2, 1])), path)
+    return path
+
+
+def sha8(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def test_a_study_folder(tmp_path: Path) -> None:
+    write_series(tmp_path / "dicom", seed="T1")
+    write_nifti(tmp_path / "a" / "scan.nii.gz")
+    (tmp_path / "a" / "readme.txt").write_text("hello")
+    (tmp_path / ".hidden").mkdir()
+    write_nifti(tmp_path / ".hidden" / "no.nii.gz")
+    write_nifti(tmp_path / ".no.nii.gz")
+    study = find(tmp_path)
+    assert [candidate.kind for candidate in study.candidates] == ["nifti", "dicom"]
+    assert [(item.path.name, item.reason) for item in study.ignored] == [("readme.txt", "neither NIfTI nor DICOM")]
+    assert study.root == tmp_path
+
+
+def test_a_path_that_does_not_exist_is_a_wrong_call(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no such file or folder"):
+        find(tmp_path / "absent")
+
+
+def test_links_in_a_circle_end(tmp_path: Path) -> None:
+    write_nifti(tmp_path / "a" / "scan.nii.gz")
+    (tmp_path / "a" / "again").symlink_to(tmp_path)
+    (tmp_path / "broken").symlink_to(tmp_path / "nowhere")
+    elsewhere = tmp_path / "a"
+    (tmp_path / "b").symlink_to(elsewhere)
+    assert [candidate.name for candidate in find(tmp_path).candidates] == ["scan"]
+
+
+def test_special_files_are_passed_over(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.dcm")
+    write_nifti(tmp_path / "scan.nii.gz")
+    assert len(find(tmp_path).candidates) == 1
+
+
+def test_a_linked_folder_is_searched(tmp_path: Path) -> None:
+    write_nifti(tmp_path / "real" / "scan.nii.gz")
+    (tmp_path / "study").mkdir()
+    (tmp_path / "study" / "link").symlink_to(tmp_path / "real")
+    assert len(find(tmp_path / "study").candidates) == 1
+
+
+# names
+
+
+def test_dicom_names(tmp_path: Path) -> None:
+    write_series(tmp_path / "Doe^John", seed="T1 post (Gd)", edit=put(SeriesInstanceUID="1.2.3"))
+    assert [candidate.name for candidate in find(tmp_path).candidates] == [f"MR-3-T1_post_Gd-{sha8('1.2.3')}"]
+
+
+def test_names_where_the_series_uid_is_blank(tmp_path: Path) -> None:
+    paths = write_series(tmp_path, edit=put(SeriesInstanceUID="", SeriesNumber=None, SeriesDescription=""))
+    (candidate,) = find(tmp_path).candidates
+    import pydicom
+
+    uids = sorted(str(pydicom.dcmread(path).SOPInstanceUID) for path in paths)
+    assert candidate.name == f"MR-x-x-{sha8(chr(10).join(uids))}"
+
+
+def test_nifti_names(tmp_path: Path) -> None:
+    for name in ("x.y.nii.gz", "Ärger (1).nii", "UPPER.NII.GZ"):
+        write_nifti(tmp_path / "tmp.nii.gz" if name.lower().endswith("gz") else tmp_path / "tmp.nii")
+        next(tmp_path.glob("tmp*")).rename(tmp_path / name)
+    assert sorted(candidate.name for candidate in find(tmp_path).candidates) == ["Arger_1", "UPPER", "x.y"]
+
+
+def test_equal_stems_all_get_a_hash_of_their_path(tmp_path: Path) -> None:
+    for place in ("p1/scan.nii.gz", "p2/scan.nii.gz", "p2/Scan.nii", "p3/other.nii"):
+        write_nifti(tmp_path / place)
+    assert sorted(candidate.name for candidate in find(tmp_path).candidates) == sorted(
+        [
+            "other",
+            f"scan-{sha8('p1/scan.nii.gz')}",
+            f"scan-{sha8('p2/scan.nii.gz')}",
+            f"Scan-{sha8('p2/Scan.nii')}",
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("a/b\\c:d", "a_b_c_d"),
+        ("../..", "x"),
+        ("", "x"),
+        ("-rf", "rf"),
+        ("日本", "x"),
+        ("z" * 300, "z" * 80),
+        ("a  b", "a_b"),
+    ],
+)
+def test_safe_names(text: str, name: str) -> None:
+    assert safe_name(text) == name
+
+
+# channels
+
+
+def test_files_of_one_case_are_its_channels(tmp_path: Path) -> None:
+    write_nifti(tmp_path / "brain_0001.nii.gz", 1000)
+    write_nifti(tmp_path / "brain_0000.nii")
+    write_nifti(tmp_path / "other.nii.gz")
+    study = find(tmp_path, channels=2)
+    brain, other = sorted(study.candidates, key=lambda candidate: candidate.name)
+    assert (brain.name, brain.channels, [path.name for path in brain.files]) == (
+        "brain",
+        2,
+        ["brain_0000.nii", "brain_0001.nii.gz"],
+    )
+    assert (other.name, other.channels) == ("other", 1)
+    volume = brain.load()
+    assert_array_equal(volume.array, np.stack([voxels(), voxels() + 1000]))
+    assert volume.source.name == "brain"
+
+
+def test_with_one_channel_they_are_cases_of_their_own(tmp_path: Path) -> None:
+    write_nifti(tmp_path / "brain_0000.nii.gz")
+    write_nifti(tmp_path / "brain_0001.nii.gz")
+    assert [candidate.name for candidate in find(tmp_path).candidates] == ["brain_0000", "brain_0001"]
+
+
+def test_an_absent_channel_is_refused(tmp_path: Path) -> None:
+    write_nifti(tmp_path / "brain_0000.nii.gz")
+    write_nifti(tmp_path / "brain_0002.nii.gz")
+    (candidate,) = find(tmp_path, channels=3).candidates
+    assert (candidate.code, candidate.usable) == ("channels", False)
+    assert candidate.reason is not None
+    assert "0000, 0002" in candidate.reason
+    with pytest.raises(InputError):
+        candidate.load()
+
+
+def test_channels_on_different_grids_are_refused(tmp_path: Path) -> None:
+    write_nifti(tmp_path / "brain_0000.nii.gz")
+    write_nifti(tmp_path / "brain_0001.nii.gz", spacing=1.5)
+    (candidate,) = find(tmp_path, channels=2).candidates
+    assert candidate.code == "grid-mismatch"
+    assert candidate.reason is not None
+    assert "brain_0001" in candidate.reason
+
+
+def test_a_damaged_channel_refuses_the_case(tmp_path: Path) -> None:
+    write_nifti(tmp_path / "brain_0000.nii.gz")
+    (tmp_path / "brain_0001.nii.gz").write_bytes(b"junk")
+    (candidate,) = find(tmp_path, channels=2).candidates
+    assert candidate.code == "unreadable"
+    assert candidate.reason is not None
+    assert "brain_0001" in candidate.reason
+
+
+# load
+
+
+def test_load_takes_the_one_usable_volume(tmp_path: Path) -> None:
+    write_nifti(tmp_path / "good.nii.gz")
+    (tmp_path / "bad.nii.gz").write_bytes(b"junk")
+    assert_array_equal(load(str(tmp_path)).array, voxels())
+
+
+def test_load_lists_what_it_can_t_choose_from(tmp_path: Path) -> None:
+    write_nifti(tmp_path / "a.nii.gz")
+    write_nifti(tmp_path / "b.nii.gz")
+    with pytest.raises(UsageError, match=r"2 volumes \(a, b\)"):
+        load(tmp_path)
+
+
+def test_load_says_why_nothing_is_usable(tmp_path: Path) -> None:
+    (tmp_path / "a.nii.gz").write_bytes(b"junk")
+    with pytest.raises(RefusalError) as caught:
+        load(tmp_path)
+    assert caught.value.code == "unreadable"
+    assert caught.value.path == tmp_path / "a.nii.gz"
+    (tmp_path / "b.dcm").write_bytes(b"junk")
+    with pytest.raises(RefusalError, match=r"a: .*; b\.dcm: "):
+        load(tmp_path)
+
+
+def test_load_of_a_folder_without_images(tmp_path: Path) -> None:
+    (tmp_path / "readme.txt").write_text("hello")
+    with pytest.raises(InputError) as caught:
+        load(tmp_path)
+    assert caught.value.code == "no-image"
+    assert str(tmp_path) in str(caught.value)
+
+
+# the real data
+
+
+def test_the_real_study(shared_data: Path) -> None:
+    study = find(shared_data / "dicom" / "study1")
+    assert {candidate.description: candidate.series_number for candidate in study.candidates} == {
+        "T1post": 12,
+        "T1pre_reg": 34909,
+        "FLAIR_reg": 36459,
+        "T2_reg": 37916,
+        "HippoCrop": None,
+    }
+    assert all(candidate.usable for candidate in study.candidates)
+    crop = next(candidate for candidate in study.candidates if candidate.description == "HippoCrop")
+    assert crop.geometry is not None
+    assert (crop.geometry.shape, crop.geometry.spacing_mm) == ((35, 51, 32), (1, 1, 1))
+
+
+def test_a_folder_of_studies_read_from_renamed_files_is_the_same(shared_data: Path, tmp_path: Path) -> None:
+    source = shared_data / "dicom" / "study1" / "13_HCropVolume"
+    for index, path in enumerate(sorted(source.iterdir(), reverse=True)):
+        shutil.copy(path, tmp_path / f"{index * 37 % 101}")
+    (renamed,), (original,) = find(tmp_path).candidates, find(source).candidates
+    assert renamed.name == original.name
+    assert renamed.load().source.sha256 == original.load().source.sha256
+    assert_array_equal(renamed.load().array, original.load().array)
+
+
+def test_json_entry(tmp_path: Path) -> None:
+    write_nifti(tmp_path / "a" / "scan.nii.gz")
+    (candidate,) = find(tmp_path).candidates
+    assert json.loads(json.dumps(candidate.as_json(tmp_path), allow_nan=False)) == {
+        "name": "scan",
+        "kind": "nifti",
+        "modality": None,
+        "description": "scan.nii.gz",
+        "path": "a/scan.nii.gz",
+        "files": 1,
+        "series_uid": None,
+        "shape": [5, 4, 3],
+        "spacing_mm": [1.0, 1.0, 2.0],
+        "affine": [[1.0, 0, 0, 0], [0, 1.0, 0, 0], [0, 0, 2.0, 0], [0, 0, 0, 1.0]],
+        "orientation": "RAS",
+        "usable": True,
+        "reason": None,
+        "code": None,
+        "notes": [],
+    }
+
+
+def test_candidates_are_plain_values(tmp_path: Path) -> None:
+    import pickle
+
+    write_series(tmp_path)
+    (candidate,) = find(tmp_path).candidates
+    copy: Candidate = pickle.loads(pickle.dumps(candidate))
+    assert copy.name == candidate.name
+    assert_array_equal(copy.load().array, voxels())
