@@ -235,7 +235,7 @@ def test_many_rows_and_long_lists_are_cut_with_a_word(tmp_path: Path) -> None:
     for case in range(25):
         save(tmp_path / "labels" / f"x{case:03d}.nii", bars(1, 1))
     text = shown(evaluate_folders(tmp_path / "out", tmp_path / "labels"), 80)
-    assert "101 cases are too many to show; -o DIR writes them" in text
+    assert "202 rows of cases and labels are too many to show; -o DIR writes them" in " ".join(text.split())
     assert "c050" not in text
     assert "Summary of 101 cases" in text
     assert "Not evaluated: 25" in text

@@ -23,11 +23,12 @@ MAX_LISTED = 20
 def render(evaluation: Evaluation) -> Iterator[RenderableType]:
     """Tables of the cases and of the summary, then what couldn't be evaluated."""
     if evaluation.cases:
-        if sum(len(case.labels) for case in evaluation.cases) <= MAX_ROWS:
+        rows = sum(len(case.labels) for case in evaluation.cases)
+        if rows <= MAX_ROWS:
             yield _cases(evaluation.cases, evaluation.tolerance_mm)
             yield Text()
         else:
-            yield Text(f"{len(evaluation.cases)} cases are too many to show; -o DIR writes them to metrics.csv.\n")
+            yield Text(f"{rows} rows of cases and labels are too many to show; -o DIR writes them to metrics.csv.\n")
         summaries = evaluation.summaries()
         yield _summary(summaries, len(evaluation.cases))
         yield Text("\n".join(["", *_empty(summaries)]))
