@@ -212,6 +212,23 @@ def test_lossless_encodings(tmp_path: Path, syntax: Any, dtype: Any) -> None:
     assert_array_equal(only(tmp_path).load().array, array)
 
 
+def test_jpeg_lossless_as_another_library_writes_it(tmp_path: Path) -> None:
+    import SimpleITK
+
+    for path in write_series(tmp_path / "plain", voxels((19, 17, 2))):
+        writer = SimpleITK.ImageFileWriter()
+        writer.KeepOriginalImageUIDOn()
+        writer.SetUseCompression(True)
+        writer.SetCompressor("JPEG")
+        (tmp_path / "jpeg").mkdir(exist_ok=True)
+        writer.SetFileName(str(tmp_path / "jpeg" / path.name))
+        writer.Execute(SimpleITK.ReadImage(path))
+    candidate = only(tmp_path / "jpeg")
+    syntaxes = {pydicom.dcmread(path).file_meta.TransferSyntaxUID.name for path in candidate.files}
+    assert all("JPEG Lossless" in syntax for syntax in syntaxes)
+    assert_array_equal(candidate.load().array, voxels((19, 17, 2)))
+
+
 def test_big_endian(tmp_path: Path) -> None:
     from pydicom.uid import ExplicitVRBigEndian
 

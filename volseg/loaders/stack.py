@@ -192,17 +192,21 @@ def _allowed(spacing_mm: float) -> float:
 def _check_even(planes: Sequence[Plane], positions: Floats, step: Floats) -> list[str]:
     """Refuse uneven slices; the note to give where they were evened out."""
     off = np.linalg.norm(positions - (positions[0] + np.arange(len(planes))[:, None] * step), axis=1)
-    worst = int(np.argmax(off))
+    worst = float(off.max())
     spacing = float(np.linalg.norm(step))
     # Positions are decimal numbers in the files: 0.1 mm off must not become more by a rounding error.
-    if off[worst] > _allowed(spacing) + 1e-9:
+    if worst > _allowed(spacing) + 1e-9:
+        steps = np.diff(positions, axis=0)
+        usual = np.median(steps, axis=0)
+        odd = int(np.argmax(np.linalg.norm(steps - usual, axis=1)))
         raise GeometryError(
-            f"slices are not evenly spaced: {planes[worst].name} lies {off[worst]:.3g} mm off a grid of"
-            f" {spacing:.4g} mm (up to {_allowed(spacing):.3g} mm is evened out); resample the series to even slices",
+            f"slices are not evenly spaced: {np.linalg.norm(steps[odd]):.4g} mm from {planes[odd].name} to"
+            f" {planes[odd + 1].name}, usually {np.linalg.norm(usual):.4g} mm, and up to {worst:.3g} mm off an even grid"
+            f" ({_allowed(spacing):.3g} mm is evened out); resample the series to even slices",
             code="varying-spacing",
         )
-    if off[worst] > ROUNDING_MM + 1e-9:
-        return [f"slice positions were evened out: up to {off[worst]:.3f} mm off a grid of {spacing:.4g} mm"]
+    if worst > ROUNDING_MM + 1e-9:
+        return [f"slice positions were evened out: up to {worst:.3f} mm off a grid of {spacing:.4g} mm"]
     return []
 
 
