@@ -19,7 +19,7 @@ from pydicom.uid import UID, JPEG2000TransferSyntaxes, JPEGLSTransferSyntaxes
 
 from volseg.errors import InputError
 from volseg.loaders.candidate import Candidate
-from volseg.loaders.dicom import Header, blank_identity, read_header, tolerant, transfer_syntax
+from volseg.loaders.dicom_header import Header, blank_identity, read_header, tolerant, transfer_syntax
 from volseg.volume import DicomSource, Instance, Source, Volume, Voxels
 
 #: Slices decoded at the same time; codecs run outside Python's lock.

@@ -16,7 +16,7 @@ from pydicom.uid import generate_uid
 
 from volseg.errors import InputError, UsageError
 from volseg.loaders.candidate import Candidate
-from volseg.loaders.dicom import blank_identity, element_text, tolerant, transfer_syntax
+from volseg.loaders.dicom_header import blank_identity, element_text, tolerant, transfer_syntax
 from volseg.loaders.study import find
 
 

@@ -201,8 +201,8 @@ def _check_even(planes: Sequence[Plane], positions: Floats, step: Floats) -> lis
         odd = int(np.argmax(np.linalg.norm(steps - usual, axis=1)))
         raise GeometryError(
             f"slices are not evenly spaced: {np.linalg.norm(steps[odd]):.4g} mm from {planes[odd].name} to"
-            f" {planes[odd + 1].name}, usually {np.linalg.norm(usual):.4g} mm, and up to {worst:.3g} mm off an even grid"
-            f" ({_allowed(spacing):.3g} mm is evened out); resample the series to even slices",
+            f" {planes[odd + 1].name}, usually {np.linalg.norm(usual):.4g} mm, and up to {worst:.3g} mm off an even"
+            f" grid ({_allowed(spacing):.3g} mm is evened out); resample the series to even slices",
             code="varying-spacing",
         )
     if worst > ROUNDING_MM + 1e-9:

@@ -12,6 +12,7 @@ from pathlib import Path
 from volseg.errors import InputError, UsageError
 from volseg.loaders import dicom, nifti
 from volseg.loaders.candidate import Candidate, Ignored, digest8, relative
+from volseg.loaders.dicom_header import Header, is_dicom, read_header, tolerant
 from volseg.volume import Volume
 
 __all__ = ["Candidate", "Ignored", "Study", "find", "load"]
@@ -57,7 +58,7 @@ def find(path: Path, *, channels: int = 1) -> Study:
     if not path.exists():
         raise UsageError(f"{path}: no such file or folder")
     nifti_paths: list[Path] = []
-    headers: list[dicom.Header] = []
+    headers: list[Header] = []
     candidates: list[Candidate] = []
     ignored: list[Ignored] = []
     for file in sorted(_walk(path, ignored)) if path.is_dir() else [path]:
@@ -68,12 +69,12 @@ def find(path: Path, *, channels: int = 1) -> Study:
             continue
         if isinstance(found, Path):
             nifti_paths.append(found)
-        elif isinstance(found, dicom.Header):
+        elif isinstance(found, Header):
             headers.append(found)
         else:
             ignored.append(found)
     candidates += _nifti_candidates(nifti_paths, channels)
-    with dicom.tolerant():
+    with tolerant():
         for series in dicom.group_series(headers):
             candidate, copies = dicom.describe(series)
             candidates.append(candidate)
@@ -137,7 +138,7 @@ def _walk(root: Path, ignored: list[Ignored]) -> Iterator[Path]:
         yield from (path for path in paths if path.is_file())
 
 
-def _classify(path: Path) -> Path | dicom.Header | Ignored:
+def _classify(path: Path) -> Path | Header | Ignored:
     """Tell a NIfTI file (its path), a DICOM image (its header) and anything else apart.
 
     Raises
@@ -148,10 +149,10 @@ def _classify(path: Path) -> Path | dicom.Header | Ignored:
     if nifti.is_nifti_name(path):
         return path
     try:
-        claims = dicom.is_dicom(path)
+        claims = is_dicom(path)
     except OSError as error:
         return Ignored(path, f"can't be read: {error.strerror or error}")
-    return dicom.read_header(path) if claims else Ignored(path, "neither NIfTI nor DICOM")
+    return read_header(path) if claims else Ignored(path, "neither NIfTI nor DICOM")
 
 
 def _nifti_candidates(paths: Sequence[Path], channels: int) -> Iterator[Candidate]:
