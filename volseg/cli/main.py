@@ -11,9 +11,9 @@ from typing import Annotated
 import typer
 
 from volseg import __version__
-from volseg.cli import model
 from volseg.cli.evaluate import evaluate
 from volseg.cli.inspect import inspect
+from volseg.cli.model import app as model_app
 from volseg.cli.predict import predict
 from volseg.cli.train import train
 from volseg.errors import UsageError, VolsegError
@@ -31,7 +31,7 @@ app.command()(inspect)
 app.command()(train)
 app.command()(predict)
 app.command()(evaluate)
-app.add_typer(model.app, name="model")
+app.add_typer(model_app, name="model")
 
 
 def _print_version(wanted: bool) -> None:
