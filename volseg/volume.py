@@ -153,7 +153,7 @@ class Code:
 
 
 #: SNOMED CT's category of a label that is a part of the body.
-ANATOMICAL_STRUCTURE = Code(value="123037004", scheme="SCT", meaning="Anatomical Structure")
+ANATOMICAL_STRUCTURE = Code(value="91723000", scheme="SCT", meaning="Anatomical Structure")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -134,7 +134,7 @@ def test_says_what_it_is_and_what_it_was_made_from(mask: LabelVolume, tmp_path: 
     kind = second.SegmentedPropertyTypeCodeSequence[0]
     assert (kind.CodeValue, kind.CodingSchemeDesignator, kind.CodeMeaning) == ("5366008", "SCT", "Hippocampus")
     assert kind.SegmentedPropertyTypeModifierCodeSequence[0].CodeValue == "255551008"
-    assert first.SegmentedPropertyCategoryCodeSequence[0].CodeValue == "123037004"
+    assert first.SegmentedPropertyCategoryCodeSequence[0].CodeValue == "91723000"
     dicom = mask.source.dicom
     assert dicom is not None
     referenced = seg.ReferencedSeriesSequence[0]

@@ -22,7 +22,7 @@ from pydicom.valuerep import DA, TM, DSfloat
 
 from volseg import __version__
 from volseg.errors import ExportError
-from volseg.export.files import write_atomically
+from volseg.files import write_atomically
 from volseg.geometry import Floats, ras_from_lps
 from volseg.loaders.stack import EVENED_MM
 from volseg.volume import Code, DicomSource, Label, LabelVolume

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from volseg.errors import ExportError
-from volseg.export.files import write_atomically
+from volseg.files import write_atomically
 from volseg.geometry import Geometry
 from volseg.interop import to_nibabel
 from volseg.volume import LabelVolume

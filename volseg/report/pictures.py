@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from volseg.errors import GeometryError
-from volseg.export.files import write_atomically
+from volseg.files import write_atomically
 from volseg.geometry import AxisMap, Geometry, Shape
 from volseg.volume import Label, LabelVolume, Volume, Voxels
 
