@@ -30,8 +30,11 @@ def sample_data() -> Path:
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """Real data beside the checkout, read-only; what may not be redistributed is there alone."""
+    """Real data beside the checkout, read-only; what may not be redistributed is there alone.
+
+    A clone elsewhere lacks it, and its tests then say so; ``.ci/run`` refuses to run without it.
+    """
     path = ROOT.parent / "shared" / "data"
     if not path.is_dir():
-        pytest.fail(f"no shared data at {path}: this test needs real scans that aren't part of the repository")
+        pytest.skip(f"no shared data at {path}: this test needs real scans that aren't part of the repository")
     return path

@@ -27,14 +27,14 @@ def _folds(text: str | None, count: int) -> list[int | None]:
 
 
 def _reporter(line: Line, name: str) -> Report:
-    started = time.monotonic()
-    first: list[int] = []
+    begun: list[tuple[float, int]] = []
 
     def report(progress: Progress, row: dict[str, Any]) -> None:
-        first.append(progress.step)
-        each = (time.monotonic() - started) / max(1, progress.step - (first[0] if len(first) > 1 else 0))
-        left = each * (progress.total - progress.step) / 60
-        text = f"{name}  step {progress.step}/{progress.total}  loss {row['loss']:.4f}  {left:.1f} min left"
+        # Reading, planning and the steps before a resumed run's first aren't counted in the time that a step takes.
+        begun.append((time.monotonic(), progress.step))
+        seconds, steps = begun[-1][0] - begun[0][0], begun[-1][1] - begun[0][1]
+        left = f"  {seconds / steps * (progress.total - progress.step) / 60:.1f} min left" if steps else ""
+        text = f"{name}  step {progress.step}/{progress.total}  loss {row['loss']:.4f}{left}"
         if row["dice"] is not None:
             line.say(f"{name}  step {progress.step}/{progress.total}  Dice {row['dice']:.4f} on held-out cases")
         line.update(text)
@@ -43,7 +43,7 @@ def _reporter(line: Line, name: str) -> Report:
 
 
 def train(
-    recipe: Annotated[Path, typer.Argument(help="Recipe, a YAML file.")],
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="Recipe, a YAML file.")],
     data: Annotated[Path, typer.Option("--data", help="Dataset: a folder in MSD or nnU-Net layout, or a CSV.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the run.")],
     fold: Annotated[
