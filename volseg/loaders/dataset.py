@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import re
 from dataclasses import dataclass
@@ -69,19 +70,24 @@ def _nnunet(folder: Path, content: dict[str, Any]) -> list[Case]:
 
 
 def _csv(path: Path) -> list[Case]:
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        rows = csv.DictReader(file)
-        columns = rows.fieldnames or []
-        images = sorted(name for name in columns if re.fullmatch(r"image(_?\d+)?", name))
-        if not images or "label" not in columns:
-            raise UsageError(
-                f"{path}: columns are {', '.join(columns) or 'absent'}; expected image (or image_0, image_1, ...) and"
-                " label, and case where file names aren't unique"
-            )
-        cases = []
-        for row in rows:
-            paths = tuple(path.parent / row[name] for name in images)
-            cases.append(Case(row.get("case") or _stem(paths[0]), paths, path.parent / row["label"]))
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: not a CSV file in UTF-8: {error}") from error
+    rows = csv.DictReader(io.StringIO(text, newline=""))
+    columns = rows.fieldnames or []
+    images = sorted(name for name in columns if re.fullmatch(r"image(_?\d+)?", name))
+    if not images or "label" not in columns:
+        raise UsageError(
+            f"{path}: columns are {', '.join(columns) or 'absent'}; expected image (or image_0, image_1, ...) and"
+            " label, and case where file names aren't unique"
+        )
+    cases = []
+    for row in rows:
+        if None in row or not all(row[name] for name in (*images, "label")):
+            raise UsageError(f"{path}: line {rows.line_num}: expected {', '.join(columns)}, each filled in")
+        paths = tuple(path.parent / row[name] for name in images)
+        cases.append(Case(row.get("case") or _stem(paths[0]), paths, path.parent / row["label"]))
     return cases
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -23,8 +25,6 @@ class Augmentation:
     """
 
     def __init__(self, config: AugmentationConfig) -> None:
-        # MONAI's tensors that follow their affine cost more than the arithmetic, and a patch has no use for them.
-        meta_obj.set_track_meta(False)
         both, image = ["image", "label"], ["image"]
         angle = math.radians(config.rotation_degrees)
         spatial: dict[str, Any] = {"mode": ("bilinear", "nearest"), "padding_mode": "zeros"}
@@ -50,10 +50,22 @@ class Augmentation:
     def __call__(self, image_CDHW: Tensor, labels_CDHW: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Changed image and labels; labels are turned with nearest-neighbour interpolation."""
         patch: Any = {"image": image_CDHW, "label": labels_CDHW.float()}
-        for transform in self.transforms:
-            transform.set_random_state(seed=int(rng.integers(2**31)))
-            patch = transform(patch)
+        with _without_metadata():
+            for transform in self.transforms:
+                transform.set_random_state(seed=int(rng.integers(2**31)))
+                patch = transform(patch)
         return patch["image"].float(), patch["label"].to(labels_CDHW.dtype)
+
+
+@contextmanager
+def _without_metadata() -> Iterator[None]:
+    """MONAI's tensors that follow their affine cost more than the arithmetic, and a patch has no use for them."""
+    before = meta_obj.get_track_meta()
+    meta_obj.set_track_meta(False)
+    try:
+        yield
+    finally:
+        meta_obj.set_track_meta(before)
 
 
 def _about_one(factors: tuple[float, float]) -> tuple[float, float]:

@@ -58,8 +58,8 @@ def load_labels(case: Case, recipe: Recipe) -> LabelVolume:
     array = np.asarray(volume.array)
     rounded = np.rint(array)
     if not np.array_equal(rounded, array):
-        odd = array[rounded != array].flat[0]
-        raise InputError(f"labels must be whole numbers, found {odd:g}", code="unsupported", path=case.label)
+        odd = float(array[rounded != array].flat[0])
+        raise InputError(f"labels must be whole numbers, found {odd}", code="unsupported", path=case.label)
     found = {int(value) for value in np.unique(rounded)} - {0}
     if unknown := sorted(found - training_values(recipe)):
         raise InputError(

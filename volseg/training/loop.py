@@ -44,8 +44,11 @@ Report = Callable[[Progress, dict[str, Any]], None]
 TIMED_STEPS = 8
 #: Share of a time budget left unplanned: this machine is never quite as fast as it was when it was timed.
 SPARE = 0.04
-#: Progress is reported, and the last checkpoint written, this many times in a run.
+#: Progress is reported this many times in a run.
 REPORTS = 100
+#: Checkpoint, table and curves are written at validations, at the end, and else at reports this many seconds apart: a
+#: picture takes as long as several steps.
+KEEP_EVERY_S = 20.0
 
 
 def learning_rate(step: int, total: int, config: TrainingConfig) -> float:
@@ -128,9 +131,11 @@ class Trainer:
         loss = self.loss(outputs, labels)
         value = float(loss.detach())
         if not math.isfinite(value):
+            kept = self.folder / LAST
+            left = f"the last good checkpoint is {kept}" if kept.exists() else "there is no checkpoint yet"
             raise TrainingError(
-                f"the loss is {value} at step {step}, on patches of {', '.join(names)};"
-                f" the last good checkpoint is {self.folder / LAST}"
+                f"the loss is {value} at step {step}, on patches of {', '.join(names)}; {left};"
+                f" a learning rate below {self.config.learning_rate:g} may help"
             )
         self.optimiser.zero_grad()
         loss.backward()
@@ -214,6 +219,7 @@ class Trainer:
             for number in range(self.config.validations)
         }
         losses: list[float] = []
+        kept = time.perf_counter()
         while progress.step < progress.total:
             losses.append(self.step(progress.step, progress.total))
             progress.step += 1
@@ -224,7 +230,10 @@ class Trainer:
             row["seconds"] = round(time.perf_counter() - started, 1)
             losses.clear()
             progress.history.append(row)
-            self._keep(row)
+            now = time.perf_counter()
+            if validates or progress.step == progress.total or now - kept >= KEEP_EVERY_S:
+                self._keep(row)
+                kept = now
             self.report(progress, row)
             if self._exhausted():
                 break

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
-from monai.losses import DiceCELoss
+from monai.losses import DiceLoss
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -29,13 +28,16 @@ class SegmentationLoss(nn.Module):
         super().__init__()
         self.recipe = recipe
         exclusive = recipe.output == "softmax"
-        weights: dict[str, Any] = {
-            "lambda_dice": recipe.training.dice_weight,
-            "lambda_ce": recipe.training.cross_entropy_weight,
-        }
-        self.term = DiceCELoss(
-            softmax=exclusive, sigmoid=not exclusive, include_background=not exclusive, batch=True, **weights
-        )
+        self.dice = DiceLoss(softmax=exclusive, sigmoid=not exclusive, include_background=not exclusive, batch=True)
+
+    def term(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Loss of one output, both (B, outputs, D, H, W)."""
+        # Not MONAI's DiceCELoss: with several outputs its cross-entropy is that of exclusive classes, also of regions.
+        exclusive = self.recipe.output == "softmax"
+        cross_entropy = functional.cross_entropy if exclusive else functional.binary_cross_entropy_with_logits
+        config = self.recipe.training
+        dice: Tensor = self.dice(logits, target)
+        return config.dice_weight * dice + config.cross_entropy_weight * cross_entropy(logits, target)
 
     def target(self, labels_BCDHW: Tensor) -> Tensor:
         """(B, outputs, D, H, W) float: one map a class or region, from (B, 1, D, H, W) label values."""

@@ -91,8 +91,8 @@ def train_fold(
     Raises
     ------
     UsageError
-        The folder holds a run already and `resume` is off; the fold isn't one of the recipe's; the window doesn't fit
-        the network.
+        The folder holds a run already and `resume` is off, or one with another recipe; the fold isn't one of the
+        recipe's, or holds out no case; the window doesn't fit the network.
     TrainingError
         Training can't go on.
     RefusalError
@@ -109,10 +109,16 @@ def train_fold(
     goes_on = (folder / LAST).exists()
     if goes_on and not resume:
         raise UsageError(f"{folder}: holds a run already; go on with --resume, or choose another folder")
+    content = recipe.model_dump_json(indent=1).encode()
+    if (run / RECIPE).exists() and (run / RECIPE).read_bytes() != content:
+        raise UsageError(f"{run}: holds a run with another recipe ({RECIPE}); use that one, or choose another folder")
     chosen = split(cases, recipe, fold)
+    if fold is not None and not chosen[1]:
+        folds = recipe.training.folds
+        raise UsageError(f"fold {fold} holds out no case: {len(chosen[0])} cases don't fill {folds} folds")
     training, validation = ([prepare_case(case, recipe) for case in part] for part in chosen)
     folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(run / RECIPE, recipe.model_dump_json(indent=1).encode())
+    write_atomically(run / RECIPE, content)
     trainer = Trainer(recipe, training, validation, folder, report)
     total = budget.steps or recipe.training.steps
     if goes_on:

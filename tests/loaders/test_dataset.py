@@ -1,0 +1,126 @@
+"""Datasets in the three layouts, and what is wrong with one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from volseg.errors import UsageError
+from volseg.loaders.dataset import Case, load_dataset
+
+
+def touch(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+
+
+def describe(folder: Path, content: Any) -> Path:
+    folder.mkdir(exist_ok=True, parents=True)
+    (folder / "dataset.json").write_text(json.dumps(content))
+    return folder
+
+
+def msd(folder: Path, *names: str) -> Path:
+    entries = [{"image": f"./imagesTr/{name}.nii.gz", "label": f"./labelsTr/{name}.nii.gz"} for name in names]
+    touch(folder, *(entry[kind] for entry in entries for kind in ("image", "label")))
+    return describe(folder, {"training": entries, "test": ["./imagesTs/t.nii.gz"]})
+
+
+def test_msd(tmp_path: Path) -> None:
+    folder = msd(tmp_path, "b", "a.1")
+    assert load_dataset(folder) == (
+        Case("a.1", (folder / "imagesTr" / "a.1.nii.gz",), folder / "labelsTr" / "a.1.nii.gz"),
+        Case("b", (folder / "imagesTr" / "b.nii.gz",), folder / "labelsTr" / "b.nii.gz"),
+    )
+
+
+def test_the_sample_data(sample_data: Path) -> None:
+    cases = load_dataset(sample_data / "hippocampus")
+    assert len(cases) == 12
+    assert all(case.name.startswith("hippocampus_") for case in cases)
+
+
+@pytest.mark.parametrize("key", ["channel_names", "modality"])
+@pytest.mark.parametrize("ending", [".nii.gz", ".nii"])
+def test_nnunet(tmp_path: Path, key: str, ending: str) -> None:
+    touch(tmp_path, *(f"imagesTr/{case}_{channel:04d}{ending}" for case in "xy" for channel in (0, 1)))
+    touch(tmp_path, f"labelsTr/y{ending}", f"labelsTr/x{ending}", "labelsTr/._x.txt")
+    describe(tmp_path, {key: {"0": "T1", "1": "T2"}, "file_ending": ending, "numTraining": 2})
+    images = [tmp_path / "imagesTr" / f"x_{channel:04d}{ending}" for channel in (0, 1)]
+    cases = load_dataset(tmp_path)
+    assert [case.name for case in cases] == ["x", "y"]
+    assert cases[0] == Case("x", tuple(images), tmp_path / "labelsTr" / f"x{ending}")
+
+
+def test_csv_paths_are_relative_to_the_file(tmp_path: Path) -> None:
+    touch(tmp_path, "scans/a/t1.nii", "scans/a/t2.nii", "masks/a.nii")
+    table = tmp_path / "table.csv"
+    table.write_text("﻿case,label,image_1,image_0\nfirst,masks/a.nii,scans/a/t2.nii,scans/a/t1.nii\n", encoding="utf-8")
+    images = (tmp_path / "scans/a/t1.nii", tmp_path / "scans/a/t2.nii")
+    assert load_dataset(table) == (Case("first", images, tmp_path / "masks/a.nii"),)
+
+
+def test_csv_names_cases_by_their_image(tmp_path: Path) -> None:
+    touch(tmp_path, "a.nii.gz", "m.nii.gz")
+    (tmp_path / "table.CSV").write_text("image,label\na.nii.gz,m.nii.gz\n")
+    assert [case.name for case in load_dataset(tmp_path / "table.CSV")] == ["a"]
+
+
+def refused(path: Path) -> str:
+    with pytest.raises(UsageError) as caught:
+        load_dataset(path)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert str(path) in message
+    return message
+
+
+def test_no_dataset(tmp_path: Path) -> None:
+    assert "dataset.json" in refused(tmp_path)
+    assert "CSV" in refused(tmp_path / "absent")
+    assert "CSV" in refused(tmp_path / "absent.csv")
+
+
+@pytest.mark.parametrize("content", [[], {"training": []}, {}, {"training": [{"image": "a.nii"}]}, {"training": ["a"]}])
+def test_a_description_without_cases(tmp_path: Path, content: Any) -> None:
+    refused(describe(tmp_path, content))
+
+
+def test_a_description_that_is_no_json(tmp_path: Path) -> None:
+    (tmp_path / "dataset.json").write_text("{training:")
+    assert "not a JSON file" in refused(tmp_path)
+
+
+def test_absent_files_are_counted_and_the_first_is_named(tmp_path: Path) -> None:
+    folder = msd(tmp_path, "a", "b")
+    (folder / "labelsTr" / "a.nii.gz").unlink()
+    (folder / "imagesTr" / "b.nii.gz").unlink()
+    message = refused(folder)
+    assert "2 files" in message
+    assert str(folder / "labelsTr" / "a.nii.gz") in message
+
+
+def test_two_cases_of_one_name(tmp_path: Path) -> None:
+    assert "several cases have one name: a" in refused(msd(tmp_path, "a", "b", "a"))
+
+
+@pytest.mark.parametrize("header", ["scan,label", "image,mask", ""])
+def test_csv_with_other_columns(tmp_path: Path, header: str) -> None:
+    (tmp_path / "table.csv").write_text(f"{header}\n")
+    assert "expected image" in refused(tmp_path / "table.csv")
+
+
+@pytest.mark.parametrize("row", ["a.nii", "a.nii,", ",m.nii", "a.nii,m.nii,more"])
+def test_csv_with_a_row_that_is_too_short_or_too_long(tmp_path: Path, row: str) -> None:
+    touch(tmp_path, "a.nii", "m.nii")
+    (tmp_path / "table.csv").write_text(f"image,label\na.nii,m.nii\n{row}\n")
+    assert "line 3" in refused(tmp_path / "table.csv")
+
+
+def test_csv_that_is_no_text(tmp_path: Path) -> None:
+    (tmp_path / "table.csv").write_bytes(b"image,label\n\xff\xfe\x00,\n")
+    refused(tmp_path / "table.csv")

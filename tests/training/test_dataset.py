@@ -1,0 +1,226 @@
+"""Cases in memory: split, patches, and what is refused."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tests.tiny import blob_case, scan, tiny_recipe, write_nifti
+from volseg.errors import GeometryError, InputError, RefusalError
+from volseg.loaders.dataset import Case
+from volseg.training.dataset import TrainingCase, prepare_case, random_patch, split
+
+
+def named(*names: str) -> list[Case]:
+    return [Case(name, (Path(f"{name}.nii"),), Path(f"{name}_label.nii")) for name in names]
+
+
+CASES = named(*(f"case_{number:02d}" for number in range(13)))
+
+
+def names(cases: list[Case]) -> list[str]:
+    return [case.name for case in cases]
+
+
+def test_folds_part_the_cases() -> None:
+    recipe = tiny_recipe(training={"folds": 4, "held_out": ["case_03", "case_07"]})
+    validated: list[str] = []
+    for fold in range(4):
+        training, validation = split(CASES, recipe, fold)
+        assert not set(names(training)) & set(names(validation))
+        assert len(training) + len(validation) == 11
+        assert len(validation) in (2, 3)
+        validated += names(validation)
+    assert sorted(validated) == sorted({case.name for case in CASES} - {"case_03", "case_07"})
+
+
+def test_without_a_fold_all_but_the_held_out_are_trained_on() -> None:
+    training, validation = split(CASES, tiny_recipe(training={"held_out": ["case_00", "case_12", "absent"]}), None)
+    assert names(training) == [f"case_{number:02d}" for number in range(1, 12)]
+    assert validation == []
+
+
+def test_the_split_follows_from_the_seed_and_not_from_the_order() -> None:
+    recipe, other = tiny_recipe(training={"seed": 5}), tiny_recipe(training={"seed": 6})
+    assert split(CASES, recipe, 1) == split(CASES[::-1], recipe, 1)
+    assert split(CASES, recipe, 1) != split(CASES, other, 1)
+
+
+def write_case(folder: Path, image: Any, label: Any, name: str = "case") -> Case:
+    paths = [write_nifti(folder / kind / f"{name}.nii.gz", array) for kind, array in (("i", image), ("l", label))]
+    return Case(name, (paths[0],), paths[1])
+
+
+@pytest.fixture
+def blob(tmp_path: Path) -> TrainingCase:
+    return prepare_case(write_case(tmp_path, *blob_case(0)), tiny_recipe())
+
+
+def test_a_prepared_case_holds_what_was_read(blob: TrainingCase) -> None:
+    image, labels = blob_case(0)
+    assert np.array_equal(blob.labels_DHW.numpy(), labels)
+    assert np.array_equal(blob.reference.array, labels)
+    normalised = (image - image.mean(dtype=float)) / image.std(dtype=float)
+    assert blob.prepared.tensor_CDHW[0].numpy() == pytest.approx(normalised, abs=1e-5)
+    for value in (1, 2):
+        assert np.array_equal(blob.foreground[value].numpy(), np.argwhere(labels == value))
+    assert blob.intensity == (tuple(np.percentile(image, [0.5, 99.5])),)
+
+
+def test_patches_hold_what_the_case_holds(blob: TrainingCase) -> None:
+    image, labels = blob.prepared.tensor_CDHW, blob.labels_DHW
+    recipe = tiny_recipe(window=[8, 6, 10])
+    for seed in range(20):
+        patch, patch_labels, case = random_patch([blob], recipe, np.random.default_rng(seed))
+        assert patch.shape == patch_labels.shape == (1, 8, 6, 10)
+        assert case is blob
+        where = (image[0].unfold(0, 8, 1).unfold(1, 6, 1).unfold(2, 10, 1) == patch[0]).flatten(3).all(3).nonzero()
+        assert len(where) == 1
+        d, h, w = where[0].tolist()
+        assert torch.equal(patch_labels[0], labels[d : d + 8, h : h + 6, w : w + 10])
+
+
+def test_a_foreground_patch_is_centred_on_each_label_equally_often() -> None:
+    labels = torch.zeros((40, 40, 40), dtype=torch.int32)
+    labels[8:32, 8:32, 8:20] = 1
+    labels[20, 20, 28] = 2  # one voxel against thousands
+    case = as_case(labels)
+    recipe = tiny_recipe(window=[4, 4, 4], training={"foreground_fraction": 1.0})
+    centres = Counter(
+        int(random_patch([case], recipe, np.random.default_rng(seed))[1][0, 2, 2, 2]) for seed in range(200)
+    )
+    assert set(centres) == {1, 2}
+    assert 70 <= centres[2] <= 130
+
+
+def test_a_background_patch_is_anywhere() -> None:
+    labels = torch.zeros((20, 18, 16), dtype=torch.int32)
+    labels[10, 9, 8] = 1
+    case = as_case(labels, torch.arange(20 * 18 * 16).reshape(20, 18, 16).float())
+    recipe = tiny_recipe(window=[4, 4, 4], training={"foreground_fraction": 0.0})
+    first = [int(random_patch([case], recipe, np.random.default_rng(seed))[0][0, 0, 0, 0]) for seed in range(300)]
+    starts = np.array(np.unravel_index(first, (20, 18, 16)))
+    assert starts.min(1).tolist() == [0, 0, 0]
+    assert starts.max(1).tolist() == [16, 14, 12]
+
+
+def as_case(labels: torch.Tensor, image: torch.Tensor | None = None) -> TrainingCase:
+    """A case in memory, its image ten times its labels."""
+    from volseg.geometry import AxisMap, Geometry
+    from volseg.preprocess import Prepared
+    from volseg.volume import LabelVolume
+
+    shape = (labels.shape[0], labels.shape[1], labels.shape[2])
+    geometry = Geometry(shape, np.eye(4))
+    reference = LabelVolume(labels.numpy().astype(np.uint8), geometry, tiny_recipe().label_table())
+    values = (10 * labels.float() if image is None else image)[None]
+    foreground = {int(v): (labels == v).nonzero() for v in labels.unique() if v}
+    return TrainingCase(
+        "made", Prepared(values, AxisMap.between("RAS", "RAS"), geometry), labels, reference, foreground, ((0.0, 1.0),)
+    )
+
+
+def test_a_case_smaller_than_the_window_stands_at_random_places_with_0_around() -> None:
+    labels = torch.ones((3, 5, 16), dtype=torch.int32)
+    case = as_case(labels)
+    recipe = tiny_recipe(window=[8, 8, 8])
+    places = set()
+    for seed in range(200):
+        patch, patch_labels, _ = random_patch([case], recipe, np.random.default_rng(seed))
+        assert patch.shape == patch_labels.shape == (1, 8, 8, 8)
+        assert torch.equal(patch, 10.0 * patch_labels)
+        assert int(patch_labels.sum()) == 3 * 5 * 8
+        d, h, _ = patch_labels[0].nonzero().amin(0).tolist()
+        places.add((d, h))
+    assert places == {(d, h) for d in range(6) for h in range(4)}
+
+
+def test_a_case_without_labels_gives_patches_too() -> None:
+    case = as_case(torch.zeros((9, 9, 9), dtype=torch.int32))
+    _, labels, _ = random_patch([case], tiny_recipe(window=[8, 8, 8]), np.random.default_rng(0))
+    assert int(labels.sum()) == 0
+
+
+def refused(case: Case, **changes: Any) -> RefusalError:
+    with pytest.raises(RefusalError) as caught:
+        prepare_case(case, tiny_recipe(**changes))
+    assert "\n" not in str(caught.value)
+    return caught.value
+
+
+def test_an_unknown_label_value_is_refused_by_number(tmp_path: Path) -> None:
+    image, labels = blob_case(0)
+    labels[0, 0, 0] = 7
+    case = write_case(tmp_path, image, labels)
+    error = refused(case)
+    assert str(case.label) in str(error)
+    assert "[7]" in str(error)
+    assert "[1, 2]" in str(error)
+
+
+@pytest.mark.parametrize("odd", [1.0000001, 0.5, -0.25])
+def test_a_label_that_is_no_whole_number_is_refused(tmp_path: Path, odd: float) -> None:
+    image, labels = blob_case(0)
+    wrong = labels.astype(np.float64)
+    wrong[2, 3, 4] = odd
+    case = write_case(tmp_path, image, wrong)
+    error = refused(case)
+    assert str(case.label) in str(error)
+    assert repr(odd) in str(error)
+
+
+def test_whole_numbers_stored_as_floats_are_fine(tmp_path: Path) -> None:
+    image, labels = blob_case(0)
+    case = prepare_case(write_case(tmp_path, image, labels.astype(np.float64)), tiny_recipe())
+    assert np.array_equal(case.labels_DHW.numpy(), labels)
+
+
+def test_a_negative_label_is_refused(tmp_path: Path) -> None:
+    image, labels = blob_case(0)
+    negative = labels.astype(np.int16)
+    negative[0, 0, 0] = -1
+    assert "[-1]" in str(refused(write_case(tmp_path, image, negative)))
+
+
+def test_grids_that_differ_are_refused(tmp_path: Path) -> None:
+    image, labels = blob_case(0)
+    case = write_case(tmp_path, image, labels)
+    moved = np.eye(4)
+    moved[1, 3] = 0.5
+    write_nifti(case.label, labels, moved)
+    error = refused(case)
+    assert isinstance(error, GeometryError)
+    assert error.code == "grid-mismatch"
+    assert str(case.label) in str(error)
+    assert str(case.images[0]) in str(error)
+    assert "0.5 mm" in str(error)
+
+
+def test_channels_on_two_grids_and_too_few_channels_are_refused(tmp_path: Path) -> None:
+    image, labels = blob_case(0)
+    case = write_case(tmp_path, image, labels)
+    two = {"channels": [{"name": name, "modalities": ["MR"]} for name in ("T1", "T2")]}
+    error = refused(case, **two)
+    assert isinstance(error, InputError)
+    assert error.code == "channels"
+    second = write_nifti(tmp_path / "second.nii.gz", scan((20, 18, 17)))
+    error = refused(Case("case", (case.images[0], second), case.label), **two)
+    assert error.code == "grid-mismatch"
+    assert str(second) in str(error)
+
+
+def test_several_channels_are_joined_in_their_order(tmp_path: Path) -> None:
+    image, labels = blob_case(0)
+    case = write_case(tmp_path, image, labels)
+    second = write_nifti(tmp_path / "second.nii.gz", image * -1)
+    two = {"channels": [{"name": name, "modalities": ["MR"]} for name in ("T1", "T2")]}
+    prepared = prepare_case(Case("case", (case.images[0], second), case.label), tiny_recipe(**two))
+    tensor = prepared.prepared.tensor_CDHW
+    assert tensor.shape == (2, 20, 18, 16)
+    torch.testing.assert_close(tensor[0], -tensor[1])
+    assert len(prepared.intensity) == 2

@@ -1,0 +1,63 @@
+"""Numbers worked out by hand: the learning rate and the moving average."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from volseg.config import TrainingConfig
+from volseg.training.checkpoint import MovingAverage
+from volseg.training.loop import learning_rate
+
+
+def rates(total: int, **changes: object) -> list[float]:
+    config = TrainingConfig.model_validate({"learning_rate": 1.0, **changes})
+    return [learning_rate(step, total, config) for step in range(total)]
+
+
+def test_cosine_without_warmup() -> None:
+    assert rates(4, warmup_fraction=0) == pytest.approx([1, 0.5 + 0.5 * 0.5**0.5, 0.5, 0.5 - 0.5 * 0.5**0.5])
+
+
+def test_the_warmup_rises_to_the_largest_rate_and_the_schedule_starts_there() -> None:
+    assert rates(8, warmup_fraction=0.5) == pytest.approx(
+        [0.25, 0.5, 0.75, 1, 1, 0.5 + 0.5 * 0.5**0.5, 0.5, 0.5 - 0.5 * 0.5**0.5]
+    )
+
+
+def test_polynomial() -> None:
+    assert rates(4, warmup_fraction=0, schedule="polynomial") == pytest.approx(
+        [1, 0.7718895, 0.5358867, 0.2871746], abs=1e-7
+    )
+
+
+def test_constant() -> None:
+    assert rates(5, warmup_fraction=0.4, schedule="constant") == pytest.approx([0.5, 1, 1, 1, 1])
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "polynomial", "constant"])
+def test_a_single_step_has_the_largest_rate(schedule: str) -> None:
+    assert rates(1, schedule=schedule) == [1]
+
+
+def test_the_average_starts_fast_and_ends_at_its_decay() -> None:
+    average = MovingAverage({"w": torch.zeros(1)}, decay=0.3)
+    seen = []
+    for _ in range(3):
+        average.update({"w": torch.ones(1)})
+        seen.append(float(average.state["w"]))
+    # Decays 2/11, 3/12, and 4/13 cut off at 0.3: what is left of the 0 is their product.
+    assert seen == pytest.approx([1 - 2 / 11, 1 - 2 / 11 * 0.25, 1 - 2 / 11 * 0.25 * 0.3])
+
+
+def test_without_decay_the_average_is_the_weights() -> None:
+    average = MovingAverage({"w": torch.zeros(2)}, decay=0.0)
+    average.update({"w": torch.tensor([1.5, -2.0])})
+    assert average.state["w"].tolist() == [1.5, -2.0]
+
+
+def test_the_average_copies_counters_and_leaves_the_weights_alone() -> None:
+    state = {"w": torch.zeros(1), "batches": torch.tensor(0)}
+    average = MovingAverage(state, decay=0.9)
+    average.update({"w": torch.ones(1), "batches": torch.tensor(7)})
+    assert (int(average.state["batches"]), float(state["w"])) == (7, 0.0)
