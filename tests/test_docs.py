@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,11 @@ def test_the_flow_lists_the_parts_that_there_are() -> None:
         if path.is_dir() or (path.suffix == ".py" and not path.name.startswith("__"))
     }
     assert set(parts) == there - {"__pycache__"}
+
+
+def test_the_recipes_page_is_that_of_the_code() -> None:
+    maker = runpy.run_path(str(ROOT / "docs" / "make_recipe_page.py"))
+    assert (ROOT / "docs" / "recipe.md").read_text(encoding="utf-8") == maker["page"]()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
