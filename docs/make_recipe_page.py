@@ -53,7 +53,8 @@ def table(model: type[BaseModel], title: str) -> Iterator[str]:
     yield (model.__doc__ or "").strip() + "\n"
     yield "| key | default | |\n| --- | --- | --- |"
     for name, field in model.model_fields.items():
-        yield f"| `{name}` | {default(field)} | {' '.join((field.description or '').split())}{choices(field.annotation)} |"
+        text = " ".join((field.description or "").split()) + choices(field.annotation)
+        yield f"| `{name}` | {default(field)} | {text} |"
         below += [(inner, f"{title}.{name}" if title != "recipe" else name) for inner in sections(field.annotation)]
     for inner, path in below:
         yield from table(inner, path)
