@@ -195,12 +195,15 @@ class LabelVolume:
         What the values mean, in ascending order of value.
     source
         Of the scan.
+    algorithm
+        What made it, such as ``"hippocampus 1.0"``; empty where that isn't known.
     """
 
     array: npt.NDArray[np.unsignedinteger]
     geometry: Geometry
     labels: tuple[Label, ...]
     source: Source = field(default_factory=Source)
+    algorithm: str = ""
 
     def __post_init__(self) -> None:
         if self.array.shape != self.geometry.shape:

@@ -94,9 +94,9 @@ def run_batch(
         before(number, len(candidates), candidate.name)
         wrong = None if series else mismatch(candidate, job, is_file=path.is_file())
         if wrong is not None:
-            result = skip_case(candidate, path, out, job, wrong)
+            result = skip_case(candidate, study.root, out, job, wrong)
         else:
-            result = run_case(candidate, path, out, job)
+            result = run_case(candidate, study.root, out, job)
         after(result)
         results.append(result)
     return results

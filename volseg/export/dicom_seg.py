@@ -79,7 +79,7 @@ def write(label_volume: LabelVolume, path: Path) -> tuple[str, ...]:
         _check_grid(label_volume, headers, path)
         notes = _fill_in(headers, between_slices_mm=label_volume.geometry.spacing_mm[2])
         mask_KJI = _segment_numbers(label_volume, path)
-        segments = _segments(label_volume.labels, path)
+        segments = _segments(label_volume, path)
         segmentation = _segmentation(label_volume, headers, mask_KJI, segments)
         _order_frames(segmentation)
         segmentation.save_as(stream, enforce_file_format=True)
@@ -211,12 +211,12 @@ def _segment_numbers(label_volume: LabelVolume, path: Path) -> Mask:
     raise ExportError("the mask has voxels whose value no label declares", code="format", path=path)
 
 
-def _segments(labels: Sequence[Label], path: Path) -> list[highdicom.seg.SegmentDescription]:
+def _segments(label_volume: LabelVolume, path: Path) -> list[highdicom.seg.SegmentDescription]:
     algorithm = highdicom.AlgorithmIdentificationSequence(
-        name="volseg", version=__version__, family=codes.DCM.ArtificialIntelligence
+        name=_text(f"volseg {label_volume.algorithm}"), version=__version__, family=codes.DCM.ArtificialIntelligence
     )
     segments = []
-    for number, label in enumerate(labels, start=1):
+    for number, label in enumerate(label_volume.labels, start=1):
         try:
             segment = highdicom.seg.SegmentDescription(
                 segment_number=number,
@@ -260,7 +260,7 @@ def _segmentation(
 ) -> highdicom.seg.Segmentation:
     first = headers[0]
     seed = [first.SeriesInstanceUID, *(header.SOPInstanceUID for header in headers), repr(label_volume.labels)]
-    seed += [hashlib.sha256(mask_KJI.tobytes()).hexdigest(), __version__]
+    seed += [hashlib.sha256(mask_KJI.tobytes()).hexdigest(), label_volume.algorithm, __version__]
     segmentation = highdicom.seg.Segmentation(
         source_images=headers,
         pixel_array=mask_KJI,

@@ -29,4 +29,4 @@ def restore(logits_CDHW: Tensor, prepared: Prepared, recipe: Recipe, source: Sou
         for label, region in zip(labels, logits_CDHW, strict=True):
             turned[(resize(region[None], shape, order=1)[0] > 0).numpy()] = label.value
     array = np.ascontiguousarray(prepared.axes.inverse().apply(turned))
-    return LabelVolume(array, prepared.source, labels, source)
+    return LabelVolume(array, prepared.source, labels, source, f"{recipe.name} {recipe.version}")
