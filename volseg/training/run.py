@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import ValidationError
 from torch import Tensor
 
 import volseg
-from volseg.config import Recipe, recipe_from_dict
+from volseg.config import Recipe, recipe_from_dict, validation_problem
 from volseg.errors import ModelError, TrainingError, UsageError
 from volseg.files import write_atomically
 from volseg.loaders.dataset import Case
@@ -138,6 +139,13 @@ def _read_json(path: Path) -> Any:
         raise ModelError(f"{path}: can't be read; is its folder a finished run of volseg train? ({error})") from error
 
 
+def _read_trained_on(path: Path) -> TrainedOn:
+    try:
+        return TrainedOn.model_validate(_read_json(path))
+    except ValidationError as error:
+        raise ModelError(f"{path}: {validation_problem(error)}") from error
+
+
 def _merge(parts: Sequence[TrainedOn]) -> TrainedOn:
     """One description of several folds' training cases."""
 
@@ -181,7 +189,7 @@ def pack_run(run: Path, folder: Path) -> ModelFolder:
         except TrainingError as error:
             raise ModelError(str(error)) from error
         states[name] = state["average"]
-        parts.append(TrainedOn.model_validate(_read_json(path / TRAINED_ON)))
+        parts.append(_read_trained_on(path / TRAINED_ON))
         rows = [row for row in state["progress"]["history"] if row["dice"] is not None]
         metrics[name] = {key: value for key, value in rows[-1].items() if key.startswith("dice")} if rows else {}
     if not states:
