@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 import volseg
-from volseg.batch.ledger import Status, discard, file_hashes, reusable, write_result
+from volseg.batch.ledger import PREVIEW, Status, discard, file_hashes, reusable, write_result
 from volseg.errors import ExportError, RefusalError, UsageError
 from volseg.export import FORMATS
 from volseg.geometry import Geometry
@@ -176,8 +176,6 @@ def run_case(candidate: Candidate, root: Path, out: Path, job: Job) -> dict[str,
             return {**earlier, "reused": True}
         discard(folder)
         result = _segment(account, volume, folder)
-    except UsageError:
-        raise
     except RefusalError as error:
         discard(folder)
         result = account.result("refused", error.code, error.reason)
@@ -210,24 +208,25 @@ def _segment(account: Account, volume: Volume, folder: Path) -> dict[str, Any]:
         for label in prediction.labels.labels
     ]
     folder.mkdir(parents=True, exist_ok=True)
-    written, problem = account.timed("write", lambda: _write(account, volume, prediction.labels, folder))
-    account.files = file_hashes(folder, written)
+    problem = account.timed("write", lambda: _write(account, volume, prediction.labels, folder))
     if problem is not None:
         return account.result("failed", problem.code, problem.reason)
     return account.result("done" if any(counts.values()) else "empty")
 
 
-def _write(account: Account, volume: Volume, labels: LabelVolume, folder: Path) -> tuple[list[str], ExportError | None]:
-    """Write every format and the preview; return the names of the files, and what kept a format asked for from it."""
+def _write(account: Account, volume: Volume, labels: LabelVolume, folder: Path) -> ExportError | None:
+    """Write every format and the preview, and return what kept a format that was asked for from it.
+
+    Each file is accounted for as soon as it is there, so that also a case that fails half-way names what it left.
+    """
     from volseg.report.pictures import write_preview
 
-    written: list[str] = []
     problem: ExportError | None = None
     job = account.job
     if job.repair_uids and volume.source.dicom is not None and not volume.source.dicom.identity:
         copy = repair_uids(account.candidate, folder / REPAIRED)
         labels = replace(labels, source=copy.load().source)
-        written += [f"{REPAIRED}/{path.name}" for path in sorted((folder / REPAIRED).iterdir())]
+        account.files |= file_hashes(folder, [f"{REPAIRED}/{path.name}" for path in (folder / REPAIRED).iterdir()])
     by_default = ("nifti", "seg") if volume.source.dicom is not None else ("nifti",)
     for name in job.formats or by_default:
         file, write = FORMATS[name]
@@ -239,6 +238,7 @@ def _write(account: Account, volume: Volume, labels: LabelVolume, folder: Path) 
                 problem = problem or error
             continue
         account.flags += [f"{name}: {note}" for note in notes]
-        written.append(file)
-    write_preview(volume, labels, folder / "preview.png")
-    return [*written, "preview.png"], problem
+        account.files |= file_hashes(folder, [file])
+    write_preview(volume, labels, folder / PREVIEW)
+    account.files |= file_hashes(folder, [PREVIEW])
+    return problem

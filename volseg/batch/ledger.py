@@ -8,9 +8,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
+from volseg.export import FORMATS
 from volseg.files import write_atomically
 
-RESULT = "result.json"
+RESULT, PREVIEW = "result.json", "preview.png"
 
 Status = Literal["done", "empty", "skipped", "refused", "failed"]
 #: What makes two runs of a case the same, beside the input's hash.
@@ -53,10 +54,17 @@ def reusable(folder: Path, wanted: dict[str, Any], sha256: str) -> dict[str, Any
 
 
 def discard(folder: Path) -> None:
-    """Remove what an earlier run left of a case: its ``result.json`` first, then the files that it names."""
+    """Remove what an earlier run left of a case: its ``result.json`` first, then the files that it names.
+
+    Masks and the picture go also where a run that was interrupted left them without a ``result.json``.
+    """
     result = read_result(folder)
     (folder / RESULT).unlink(missing_ok=True)
-    for name in (result or {}).get("files", {}):
+    masks = [file for file, _ in FORMATS.values()]
+    for name in [*(result or {}).get("files", {}), *masks, PREVIEW]:
         path = folder / name
         if path.resolve().is_relative_to(folder.resolve()):
             path.unlink(missing_ok=True)
+    if folder.is_dir():
+        for emptied in (path for path in folder.iterdir() if path.is_dir() and not any(path.iterdir())):
+            emptied.rmdir()
