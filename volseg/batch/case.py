@@ -176,16 +176,20 @@ def run_case(candidate: Candidate, root: Path, out: Path, job: Job) -> dict[str,
             return {**earlier, "reused": True}
         discard(folder)
         result = _segment(account, volume, folder)
-    except RefusalError as error:
-        discard(folder)
-        result = account.result("refused", error.code, error.reason)
     except Exception as error:
-        # One case's failure, out of memory for example, is not the end of a night's batch.
-        log.exception("case %s failed", candidate.name)
-        discard(folder)
-        result = account.result("failed", "internal", f"{type(error).__name__}: {' '.join(str(error).split())}")
+        if account.sha256 is None:
+            discard(folder)
+        result = _stopped(account, error)
     write_result(folder, result)
     return result
+
+
+def _stopped(account: Account, error: Exception) -> dict[str, Any]:
+    """Result of a case that an error ended: one case's, out of memory for example, isn't the end of a night's batch."""
+    if isinstance(error, RefusalError):
+        return account.result("refused", error.code, error.reason)
+    log.exception("case %s failed", account.candidate.name)
+    return account.result("failed", "internal", f"{type(error).__name__}: {' '.join(str(error).split())}")
 
 
 def _segment(account: Account, volume: Volume, folder: Path) -> dict[str, Any]:
