@@ -15,12 +15,13 @@ def _listed(given: list[str] | None) -> tuple[str, ...]:
     return tuple(part.strip() for text in given or () for part in text.split(",") if part.strip())
 
 
-def _outcome(result: dict[str, Any]) -> str:
-    """What became of a case, in one line."""
+def _outcome(result: dict[str, Any], root: Path) -> str:
+    """What became of a case, in one line; where it is a problem, with the path below `root`."""
     if result["status"] in ("done", "empty"):
         volumes = ", ".join(f"{label['name']} {label['volume_ml']:.2f} ml" for label in result["labels"])
         return volumes + ("  (unchanged since an earlier run)" if result.get("reused") else "")
-    return f"{result['code']}: {result['reason']}"
+    where = "" if result["status"] == "skipped" else f"{root / result['source']['path']}: "
+    return f"{result['code']}: {where}{result['reason']}"
 
 
 def predict(
@@ -61,7 +62,7 @@ def predict(
             job,
             _listed(series),
             before=lambda number, count, name: line.update(f"[{number}/{count}] {name}"),
-            after=lambda result: line.say(f"{result['status']:8} {result['case']}  {_outcome(result)}"),
+            after=lambda result: line.say(f"{result['status']:8} {result['case']}  {_outcome(result, path)}"),
         )
     counts = {status: sum(result["status"] == status for result in results) for status in ("done", "empty", "skipped")}
     wrong = len(results) - sum(counts.values())

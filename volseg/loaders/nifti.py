@@ -291,8 +291,8 @@ def _geometry(header: Any, shape: tuple[int, int, int]) -> tuple[Geometry, list[
     notes = []
     if name == "voxel size":
         notes.append(
-            "neither sform nor qform is set: the orientation isn't stated and is taken as RAS; left and right may be"
-            " swapped"
+            f"neither sform nor qform is set: the orientation isn't stated and is taken as {geometry.orientation}, as"
+            " nibabel does; left and right may be swapped"
         )
     elif sform is not None and qform is not None and (difference := _difference(geometry, qform)):
         notes.append(f"sform (code {sform_code}) and qform (code {qform_code}) differ, {difference}; the sform is used")
