@@ -55,6 +55,7 @@ def predict(
 
     options = Options(mirroring=tta, precision=precision, folds=_listed(folds), device=device)
     job = Job(model=load_model(model), options=options, formats=_listed(formats) or None, repair_uids=repair_uids)
+    root = path if path.is_dir() else path.parent
     with progress_line() as line:
         results = run_batch(
             path,
@@ -62,7 +63,7 @@ def predict(
             job,
             _listed(series),
             before=lambda number, count, name: line.update(f"[{number}/{count}] {name}"),
-            after=lambda result: line.say(f"{result['status']:8} {result['case']}  {_outcome(result, path)}"),
+            after=lambda result: line.say(f"{result['status']:8} {result['case']}  {_outcome(result, root)}"),
         )
     counts = {status: sum(result["status"] == status for result in results) for status in ("done", "empty", "skipped")}
     wrong = len(results) - sum(counts.values())

@@ -1,0 +1,235 @@
+"""``volseg predict``: exit codes, what is said and where, and input that is bad in every way that the issue lists."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import pytest
+
+import volseg.report.pictures
+from tests import dicom_files
+from tests.command import Command
+from tests.tiny import scan, threshold_model, thresholded, write_nifti
+from volseg.models.folder import weight_file
+
+SHAPE = (35, 44, 33)
+
+
+@pytest.fixture
+def volseg_(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    return Command(monkeypatch, capsys)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models") / "threshold"
+    threshold_model(folder, window=[32, 32, 32])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def ct_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The thresholds of fat and bone, in few windows."""
+    folder = tmp_path_factory.mktemp("models") / "ct"
+    threshold_model(folder, window=[256, 256, 20], tile_step=1)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def no_pictures(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    """A picture takes longer than all else here."""
+    monkeypatch.setattr(volseg.report.pictures, "write_preview", lambda *given: given[-1].write_bytes(b"x"))
+
+
+def result_of(folder: Path) -> dict[str, Any]:
+    return dict(json.loads((folder / "result.json").read_text()))
+
+
+def files_in(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def test_the_sample_study(volseg_: Command, sample_data: Path, tmp_path: Path, model: Path) -> None:
+    done = volseg_("predict", sample_data / "study", "-o", tmp_path / "out", "--model", model)
+    assert done.code == 0
+    lines = done.err.splitlines()
+    assert [line.split()[0] for line in lines if not line.startswith("[")] == ["skipped", "done"]
+    assert done.out == f"{tmp_path / 'out'}: 1 done, 1 skipped\n"
+    mr, ct = (next((tmp_path / "out").glob(pattern)) for pattern in ("MR-*", "CT-*"))
+    assert mr.name.startswith("MR-1-HippoCrop-")
+    assert files_in(ct) == ["result.json"]
+    assert result_of(ct)["code"] == "modality"
+    assert files_in(mr) == ["mask.nii.gz", "mask.seg.dcm", "preview.png", "result.json"]
+    source = nibabel.load(sample_data / "hippocampus" / "imagesTr" / "hippocampus_125.nii.gz")
+    mask = nibabel.load(mr / "mask.nii.gz")
+    assert mask.shape == source.shape
+    assert np.abs(mask.affine - source.affine).max() <= 1e-4
+    assert np.array_equal(np.asarray(mask.dataobj), thresholded(np.asarray(source.dataobj)))
+
+    again = volseg_("predict", sample_data / "study", "-o", tmp_path / "out", "--model", model)
+    assert again.code == 0
+    assert "unchanged since an earlier run" in again.err
+
+
+def test_a_real_series_with_blank_uids(volseg_: Command, shared_data: Path, tmp_path: Path, ct_model: Path) -> None:
+    import pydicom
+
+    series = shared_data / "dicom" / "ct_512"
+    call = ("predict", series, "--model", ct_model)
+    done = volseg_(*call, "-o", tmp_path / "unnamed")
+    assert (done.code, done.out) == (1, f"{tmp_path / 'unnamed'}: 1 skipped\n")
+    (case,) = (path.name for path in (tmp_path / "unnamed").iterdir())
+
+    done = volseg_(*call, "-o", tmp_path / "both", "--series", case, "--format", "nifti,seg")
+    assert done.code == 1
+    assert f"failed   {case}  no-identity: " in done.err
+    assert "--repair-uids" in done.err
+    result = result_of(tmp_path / "both" / case)
+    assert (result["status"], sorted(result["files"])) == ("failed", ["mask.nii.gz", "preview.png"])
+    mask = nibabel.load(tmp_path / "both" / case / "mask.nii.gz")
+    assert mask.shape == (512, 512, 20)
+
+    done = volseg_(*call, "-o", tmp_path / "repaired", "--series", case, "--repair-uids")
+    assert done.code == 0
+    folder = tmp_path / "repaired" / case
+    seg = pydicom.dcmread(folder / "mask.seg.dcm")
+    copy = pydicom.dcmread(folder / "series" / "slice_0001.dcm", stop_before_pixels=True)
+    assert seg.ReferencedSeriesSequence[0].SeriesInstanceUID == copy.SeriesInstanceUID != ""
+    assert (folder / "mask.nii.gz").read_bytes() == (tmp_path / "both" / case / "mask.nii.gz").read_bytes()
+
+
+def test_seg_of_a_nifti_file(volseg_: Command, tmp_path: Path, model: Path) -> None:
+    source = write_nifti(tmp_path / "scan.nii.gz", scan(SHAPE))
+    done = volseg_("predict", source, "-o", tmp_path / "out", "--model", model, "--format", "seg")
+    assert done.code == 1
+    assert "failed   scan  no-source-series: " in done.err
+    assert done.out == f"{tmp_path / 'out'}: 1 refused or failed\n"
+
+
+def spoil(folder: Path) -> dict[str, str]:
+    """Fill a folder with bad input; the code that each file should be refused with."""
+    whole = write_nifti(folder / "cut.nii.gz", scan(SHAPE)).read_bytes()
+    (folder / "cut.nii.gz").write_bytes(whole[: len(whole) // 2])
+    (folder / "noise.nii.gz").write_bytes(b"\x1f\x8b\x08\x00 this was never compressed")
+    (folder / "text.nii").write_text("a text file")
+    (folder / "empty.nii.gz").write_bytes(b"")
+    nibabel.save(nibabel.Nifti1Image(np.ones((40, 30), np.int16), np.eye(4)), folder / "flat.nii.gz")
+    for name, affine in (("zero", np.zeros((4, 4))), ("nan", np.full((4, 4), np.nan))):
+        image = nibabel.Nifti1Image(scan(SHAPE), None)
+        header = image.header
+        header["sform_code"], header["qform_code"] = 1, 0
+        header["srow_x"], header["srow_y"], header["srow_z"] = affine[:3]
+        content = bytearray(header.binaryblock) + bytes(4) + scan(SHAPE).tobytes(order="F")
+        (folder / f"{name}.nii").write_bytes(content)
+    (folder / "note.dcm").write_text("a text file named as if it were a slice\n" * 20)
+    slices = dicom_files.write_series(folder / "half", scan((40, 44, 35)), dicom_files.lps_affine((1, 1, 1)))
+    slices[20].write_bytes(slices[20].read_bytes()[:900])
+    return {
+        "cut.nii.gz": "unreadable",
+        "noise.nii.gz": "unreadable",
+        "text.nii": "unreadable",
+        "empty.nii.gz": "unreadable",
+        "flat.nii.gz": "not-3d",
+        "zero.nii": "bad-affine",
+        "nan.nii": "bad-affine",
+        "note.dcm": "unreadable",
+    }
+
+
+def test_bad_input_is_refused_file_by_file_and_the_good_is_done(
+    volseg_: Command, tmp_path: Path, model: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = tmp_path / "in"
+    expected = spoil(source)
+    write_nifti(source / "good.nii.gz", scan(SHAPE))
+    done = volseg_("predict", source, "-o", tmp_path / "out", "--model", model)
+    assert done.code == 1
+    results = {r["source"]["path"]: r for r in (result_of(path) for path in (tmp_path / "out").iterdir())}
+    assert results["good.nii.gz"]["status"] == "done"
+    codes = {path: result["code"] for path, result in results.items() if result["status"] == "refused"}
+    assert codes.items() >= expected.items()
+    assert {path for path in codes if path.startswith("half")}
+    for result in results.values():
+        assert "\n" not in (result["reason"] or "")
+        assert result["status"] in ("done", "refused")
+        line = next(line for line in done.err.splitlines() if line.startswith(result["status"]) and
+                    f" {result['case']}  " in line)  # fmt: skip
+        assert result["status"] == "done" or f"{source / result['source']['path']}: {result['reason']}" in line
+    assert not caplog.records
+    assert not list((tmp_path / "out").rglob(".*"))
+
+
+@pytest.mark.parametrize("name", ["cut.nii.gz", "text.nii", "flat.nii.gz", "zero.nii", "nan.nii", "note.dcm"])
+def test_a_bad_file_alone_gives_1_and_one_line(volseg_: Command, tmp_path: Path, model: Path, name: str) -> None:
+    code = spoil(tmp_path / "in")[name]
+    done = volseg_("predict", tmp_path / "in" / name, "-o", tmp_path / "out", "--model", model)
+    assert done.code == 1
+    (line,) = (line for line in done.err.splitlines() if not line.startswith("["))
+    assert line.startswith("refused ")
+    assert f"  {code}: {tmp_path / 'in' / name}: " in line
+    (case,) = (tmp_path / "out").iterdir()
+    assert files_in(case) == ["result.json"]
+
+
+def test_a_folder_without_an_image(volseg_: Command, tmp_path: Path, model: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "notes.txt").write_text("nothing")
+    done = volseg_("predict", tmp_path / "in", "-o", tmp_path / "out", "--model", model)
+    assert (done.code, done.out) == (1, "")
+    assert done.err.count("\n") == 1
+    assert done.err.startswith(f"volseg: {tmp_path / 'in'}: holds no image (notes.txt: ")
+    assert not (tmp_path / "out").exists()
+
+
+def wrong(*arguments: object, problem: str) -> Any:
+    return pytest.param(arguments, problem, id=" ".join(map(str, arguments)))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        wrong("--format", "stl", problem="no format stl; formats are nifti, seg"),
+        wrong("--folds", "3", problem="no fold 3; it has all"),
+        wrong("--series", "none-such", problem="--series none-such: names no series of the input"),
+        wrong("--device", "abacus", problem="device 'abacus' isn't there; this machine has cpu"),
+        wrong("--model", "none-such", problem="none-such: neither a model folder nor a bundled model"),
+    ],
+)
+def test_a_wrong_call_gives_2_in_one_line_and_writes_nothing(
+    volseg_: Command, tmp_path: Path, model: Path, arguments: tuple[object, ...], problem: str
+) -> None:
+    source = write_nifti(tmp_path / "scan.nii.gz", scan((8, 9, 10)))
+    done = volseg_("predict", source, "-o", tmp_path / "out", "--model", model, *arguments)
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith("volseg: ")
+    assert done.err.count("\n") == 1
+    assert problem in done.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_input_that_isn_t_there_and_an_output_inside(volseg_: Command, tmp_path: Path, model: Path) -> None:
+    done = volseg_("predict", tmp_path / "absent", "-o", tmp_path / "out", "--model", model)
+    assert (done.code, done.err) == (2, f"volseg: {tmp_path / 'absent'}: no such file or folder\n")
+    write_nifti(tmp_path / "in" / "scan.nii.gz", scan((8, 9, 10)))
+    done = volseg_("predict", tmp_path / "in", "-o", tmp_path / "in" / "out", "--model", model)
+    assert done.code == 2
+    assert "lies inside the input" in done.err
+    assert files_in(tmp_path / "in") == ["scan.nii.gz"]
+
+
+def test_a_model_with_a_changed_weight_file(volseg_: Command, tmp_path: Path) -> None:
+    threshold_model(tmp_path / "m")
+    file = weight_file(tmp_path / "m", "all")
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    source = write_nifti(tmp_path / "scan.nii.gz", scan((8, 9, 10)))
+    done = volseg_("predict", source, "-o", tmp_path / "out", "--model", tmp_path / "m")
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith(f"volseg: {file}: the weights were changed")
+    assert done.err.count("\n") == 1
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,130 @@
+"""``volseg train`` and the path from a dataset to a mask: train, pack, show, predict."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import pytest
+import yaml
+
+from tests.command import Command
+from tests.tiny import blob_case, tiny_recipe, write_dataset, write_nifti
+from volseg.training import loop
+
+
+@pytest.fixture
+def volseg_(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    monkeypatch.setattr(loop, "draw_curves", lambda *_: None)
+    monkeypatch.setattr(loop, "native_bf16", lambda: False)
+    monkeypatch.setattr(loop, "REPORTS", 3)
+    return Command(monkeypatch, capsys)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return write_dataset(tmp_path / "data", {f"case_{n}": blob_case(n) for n in range(4)})
+
+
+def recipe(folder: Path, **changes: Any) -> Path:
+    training = {"batch_size": 1, "validations": 2, "folds": 2, "steps": 4}
+    content = tiny_recipe(**{"window": [8, 8, 8], "training": training, **changes}).model_dump(mode="json")
+    path = folder / "recipe.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def test_from_a_dataset_to_a_mask(volseg_: Command, tmp_path: Path, data: Path) -> None:
+    run, model = tmp_path / "run", tmp_path / "model"
+    done = volseg_("train", recipe(tmp_path), "--data", data, "-o", run, "--steps", 2)
+    assert (done.code, done.out) == (0, f"{run}: finished. Make a model of it: volseg model pack {run} -o MODEL\n")
+    assert "fold all  finished at step 2" in done.err
+    done = volseg_("model", "pack", run, "-o", model)
+    assert (done.code, done.err) == (0, "")
+    assert done.out == f"{model}: model tiny with fold all\n"
+    done = volseg_("model", "show", model)
+    assert "trained on    4 cases, 2 steps" in done.out
+    source = write_nifti(tmp_path / "scan.nii.gz", blob_case(9)[0])
+    done = volseg_("predict", source, "-o", tmp_path / "out", "--model", model)
+    assert done.code == 0
+    mask = nibabel.load(tmp_path / "out" / "scan" / "mask.nii.gz")
+    assert mask.shape == (20, 18, 16)
+    assert np.array_equal(mask.affine, np.eye(4))
+    result = json.loads((tmp_path / "out" / "scan" / "result.json").read_text())
+    assert result["model"]["name"] == "tiny"
+
+
+def test_every_fold(volseg_: Command, tmp_path: Path, data: Path) -> None:
+    done = volseg_("train", recipe(tmp_path), "--data", data, "-o", tmp_path / "run", "--fold", "cv")
+    assert done.code == 0
+    for fold in (0, 1):
+        assert re.search(rf"fold {fold}  step 4/4  Dice 0\.\d+ on held-out cases", done.err)
+        assert f"fold {fold}  finished at step 4, best Dice 0." in done.err
+        assert (tmp_path / "run" / f"fold_{fold}" / "best.pt").exists()
+
+
+def test_resume(volseg_: Command, tmp_path: Path, data: Path) -> None:
+    call = ("train", recipe(tmp_path), "--data", data, "-o", tmp_path / "run", "--steps", 3)
+    assert volseg_(*call).code == 0
+    done = volseg_(*call)
+    assert (done.code, done.out) == (2, "")
+    assert "go on with --resume" in done.err
+    done = volseg_(*call, "--resume")
+    assert done.code == 0
+    assert "finished at step 3" in done.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (("--fold", "2"), "fold 2 isn't one of the recipe's: 0 to 1"),
+        (("--fold", "-1"), "--fold -1: give a number from 0 to 1, or cv"),
+        (("--fold", "first"), "--fold first: give a number from 0 to 1, or cv"),
+        (("--steps", "2", "--minutes", "1"), "give --minutes or --steps, not both"),
+        (("--data", "nowhere"), "nowhere: no dataset"),
+    ],
+)
+def test_a_wrong_call(volseg_: Command, tmp_path: Path, data: Path, arguments: tuple[str, ...], problem: str) -> None:
+    done = volseg_("train", recipe(tmp_path), "--data", data, "-o", tmp_path / "run", *arguments)
+    assert (done.code, done.out) == (2, "")
+    assert problem in done.err.splitlines()[-1]
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("name: a\nwindwo: [8, 8, 8]\n", "windwo: no such key"),
+        ("name: [", "not a YAML file"),
+        ("- 1\n", "not a recipe"),
+    ],
+)
+def test_a_recipe_that_can_t_be_used(volseg_: Command, tmp_path: Path, data: Path, text: str, problem: str) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(text)
+    done = volseg_("train", path, "--data", data, "-o", tmp_path / "run")
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith(f"volseg: {path}: ")
+    assert problem in done.err
+    assert done.err.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_window_that_doesn_t_fit_names_those_that_do(volseg_: Command, tmp_path: Path, data: Path) -> None:
+    done = volseg_("train", recipe(tmp_path, window=[9, 8, 8]), "--data", data, "-o", tmp_path / "run")
+    assert done.code == 2
+    assert "8 or 10 by 8 by 8" in done.err
+
+
+def test_a_case_that_can_t_be_used_is_named(volseg_: Command, tmp_path: Path, data: Path) -> None:
+    labels = blob_case(0)[1].astype(np.float64)
+    labels[0, 0, 0] = 1.0000001
+    path = write_nifti(data / "labelsTr" / "case_2.nii.gz", labels)
+    done = volseg_("train", recipe(tmp_path), "--data", data, "-o", tmp_path / "run")
+    assert (done.code, done.out) == (1, "")
+    assert done.err.splitlines()[-1].startswith(f"volseg: {path}: labels must be whole numbers, found 1.0000001")
+    assert not (tmp_path / "run").exists()
