@@ -32,6 +32,7 @@ TRAINED_ON = TrainedOn(
     intensity=((0.0, 400.0),),
     steps=1,
     seconds=1.0,
+    threads=1,
     volseg="0.1.0",
 )
 

@@ -48,7 +48,8 @@ def test_it_is_small_and_whole() -> None:
     for fold in folder.manifest.weights:
         folder.weights(fold)
     assert sum(path.stat().st_size for path in (folder.path / "weights").iterdir()) <= 5_000_000
-    assert folder.manifest.trained_on.seconds <= 30 * 60
+    trained_on = folder.manifest.trained_on
+    assert trained_on.seconds * trained_on.threads <= 2 * 30 * 60
     card = (folder.path / "CARD.md").read_text()
     assert "CC-BY-SA" in card
     assert "Task04" in card

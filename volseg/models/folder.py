@@ -44,6 +44,8 @@ class TrainedOn(Section):
     """Optimiser steps."""
     seconds: float
     """Wall time of the training."""
+    threads: int
+    """Threads that it ran on."""
     volseg: str
     """Version that trained it."""
 

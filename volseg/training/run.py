@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from pydantic import ValidationError
 from torch import Tensor
 
@@ -63,6 +64,7 @@ def describe_training(cases: Sequence[TrainingCase], steps: int, seconds: float)
         intensity=tuple((float(low), float(high)) for low, high in percentiles),
         steps=steps,
         seconds=seconds,
+        threads=torch.get_num_threads(),
         volseg=volseg.__version__,
     )
 
@@ -213,7 +215,7 @@ def _card(recipe: Recipe, trained_on: TrainedOn, metrics: dict[str, dict[str, fl
         f"- labels: {', '.join(f'{label.value} {label.name}' for label in recipe.labels)}",
         f"- input: {inputs}",
         f"- trained on {len(trained_on.cases)} cases (listed in model.json), {trained_on.steps} steps,"
-        f" {trained_on.seconds / 60:.0f} minutes, with volseg {trained_on.volseg}",
+        f" {trained_on.seconds / 60:.0f} minutes on {trained_on.threads} threads, with volseg {trained_on.volseg}",
         f"- their spacing: {spacing} mm, their field of view: {extent} mm (D x H x W, {recipe.orientation})",
         "",
         "| fold | " + " | ".join(label.name for label in recipe.labels) + " |",
