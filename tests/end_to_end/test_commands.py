@@ -12,11 +12,15 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pydicom
+import pytest
 import torch
 import yaml
 
 from tests.tiny import blob_case, scan, threshold_model, tiny_recipe, write_dataset, write_nifti
+from volseg.loaders.dataset import load_dataset
+from volseg.training import loop
 from volseg.training.checkpoint import load_checkpoint
+from volseg.training.run import Budget, train_fold
 
 #: Small tensors on several threads spend their time waiting where other processes want the cores too.
 ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -65,12 +69,13 @@ def test_streams_and_exit_codes(tmp_path: Path) -> None:
     assert "\033" not in done.stderr
 
 
-def test_a_training_that_is_killed_goes_on_where_it_stood(tmp_path: Path) -> None:
-    """Killed without warning, resumed in a new process: the weights are those of a run that nobody killed."""
+def test_a_training_that_is_killed_goes_on_where_it_stood(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process killed without warning, resumed in this one: the weights are those of a run that nobody killed."""
     write_dataset(tmp_path / "data", {f"case_{n}": blob_case(n) for n in range(2)})
     recipe = tiny_recipe(training={"batch_size": 1, "validations": 5, "folds": 2})
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe.model_dump(mode="json")))
 
+    monkeypatch.setattr(loop, "draw_curves", lambda *_: None)
     call = ["train", "recipe.yaml", "--data", "data", "--steps", "5", "--fold", "0", "-o"]
     checkpoint = tmp_path / "killed" / "fold_0" / "last.pt"
     command = [sys.executable, "-m", "volseg", *call, "killed"]
@@ -83,8 +88,9 @@ def test_a_training_that_is_killed_goes_on_where_it_stood(tmp_path: Path) -> Non
         killed.kill()
         killed.wait()
     assert 0 < load_checkpoint(checkpoint)["progress"]["step"] < 5
-    assert volseg(*call, "killed", "--resume", cwd=tmp_path).returncode == 0
-    assert volseg(*call, "whole", cwd=tmp_path).returncode == 0
+    cases = load_dataset(tmp_path / "data")
+    for run, resume in (("killed", True), ("whole", False)):
+        train_fold(recipe, cases, tmp_path / run, 0, Budget(steps=5), resume=resume, report=lambda *_: None)
     first, second = (load_checkpoint(tmp_path / run / "fold_0" / "last.pt") for run in ("killed", "whole"))
     assert first["progress"]["step"] == 5
     assert all(torch.equal(value, second["network"][name]) for name, value in first["network"].items())
