@@ -243,7 +243,7 @@ class TrainingConfig(Section):
     """Names of cases that are never trained on nor validated with: they are kept for a test."""
     folds: Annotated[int, Field(ge=2)] = 5
     """Number of folds of the cross-validation."""
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0)] = 0
     """Seed of the split and of every random choice."""
     augmentation: AugmentationConfig = AugmentationConfig()
     """Random changes to the patches."""
