@@ -308,6 +308,26 @@ class TestBlankUids:
         assert sorted(only(run(series, model))["files"]) == ["mask.nii.gz", "preview.png"]
         assert not (out / "series").exists()
 
+    def test_a_series_that_cannot_be_repaired_still_gets_its_nifti(self, series: Path, model: Model) -> None:
+        for path in series.iterdir():
+            dataset = pydicom.dcmread(path)
+            del dataset.file_meta.MediaStorageSOPClassUID
+            dataset.save_as(path, enforce_file_format=False)
+        result = only(run(series, model, repair_uids=True))
+        assert result["status"] == "done"
+        assert sorted(result["files"]) == ["mask.nii.gz", "preview.png"]
+        assert [flag for flag in result["flags"] if flag.startswith("repair-uids: SOP class UID is blank")]
+
+    def test_uids_that_are_there_but_not_unique_are_not_repaired(self, series: Path, model: Model) -> None:
+        for path in series.iterdir():
+            dataset = pydicom.dcmread(path)
+            dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID
+            dataset.SOPInstanceUID = dataset.StudyInstanceUID = dataset.SeriesInstanceUID = "1.2.3"
+            dataset.save_as(path)
+        result = only(run(series, model, repair_uids=True))
+        assert result["status"] == "done"
+        assert sorted(result["files"]) == ["mask.nii.gz", "preview.png"]
+
 
 def test_an_error_of_a_writer_leaves_nothing_half_written(
     study: Path, model: Model, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture

@@ -228,9 +228,13 @@ def _write(account: Account, volume: Volume, labels: LabelVolume, folder: Path) 
     problem: ExportError | None = None
     job = account.job
     if job.repair_uids and volume.source.dicom is not None and not volume.source.dicom.identity:
-        copy = repair_uids(account.candidate, folder / REPAIRED)
-        labels = replace(labels, source=copy.load().source)
-        account.files |= file_hashes(folder, [f"{REPAIRED}/{path.name}" for path in (folder / REPAIRED).iterdir()])
+        try:
+            copy = repair_uids(account.candidate, folder / REPAIRED)
+        except RefusalError as error:
+            account.flags.append(f"repair-uids: {error.reason}")
+        else:
+            account.files |= file_hashes(folder, [f"{REPAIRED}/{path.name}" for path in (folder / REPAIRED).glob("*")])
+            labels = replace(labels, source=copy.load().source)
     by_default = ("nifti", "seg") if volume.source.dicom is not None else ("nifti",)
     for name in job.formats or by_default:
         file, write = FORMATS[name]
