@@ -64,6 +64,14 @@ def test_csv_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     assert load_dataset(table) == (Case("first", images, tmp_path / "masks/a.nii"),)
 
 
+def test_csv_channels_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    columns = [f"image_{channel}" for channel in range(12)]
+    touch(tmp_path, "label.nii", *(f"{column}.nii" for column in columns))
+    table = tmp_path / "table.csv"
+    table.write_text(f"label,{','.join(columns)}\nlabel.nii,{','.join(f'{column}.nii' for column in columns)}\n")
+    assert [path.stem for path in load_dataset(table)[0].images] == columns
+
+
 def test_csv_names_cases_by_their_image(tmp_path: Path) -> None:
     touch(tmp_path, "a.nii.gz", "m.nii.gz")
     (tmp_path / "table.CSV").write_text("image,label\na.nii.gz,m.nii.gz\n")

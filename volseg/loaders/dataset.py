@@ -76,7 +76,11 @@ def _csv(path: Path) -> list[Case]:
         raise UsageError(f"{path}: not a CSV file in UTF-8: {error}") from error
     rows = csv.DictReader(io.StringIO(text, newline=""))
     columns = rows.fieldnames or []
-    images = sorted(name for name in columns if re.fullmatch(r"image(_?\d+)?", name))
+    # By number: as text, image_10 would come before image_2.
+    images = sorted(
+        (name for name in columns if re.fullmatch(r"image(_?\d+)?", name)),
+        key=lambda name: int(re.sub(r"\D", "", name) or 0),
+    )
     if not images or "label" not in columns:
         raise UsageError(
             f"{path}: columns are {', '.join(columns) or 'absent'}; expected image (or image_0, image_1, ...) and"
