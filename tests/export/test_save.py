@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel
@@ -64,8 +65,10 @@ def test_a_folder_that_does_not_exist(tmp_path: Path, scan: Volume) -> None:
 def test_like_gives_the_series(tmp_path: Path, scan: Volume) -> None:
     with pytest.raises(ExportError):
         mask_of(scan).save(tmp_path / "m.dcm")
-    mask_of(scan).save(tmp_path / "m.dcm", like=tmp_path / "series")
+    replace(mask_of(scan), algorithm="hippocampus 1.0").save(tmp_path / "m.dcm", like=tmp_path / "series")
     seg = pydicom.dcmread(tmp_path / "m.dcm")
+    (algorithm,) = seg.SegmentSequence[0].SegmentationAlgorithmIdentificationSequence
+    assert algorithm.AlgorithmName == "volseg hippocampus 1.0"
     assert scan.source.dicom is not None
     assert seg.ReferencedSeriesSequence[0].SeriesInstanceUID == scan.source.dicom.series_uid
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from volseg.errors import GeometryError, UsageError
@@ -83,4 +84,4 @@ def _placed_like(label_volume: LabelVolume, like: Path) -> LabelVolume:
     difference = label_volume.geometry.turned(axes).difference(scan.geometry)
     if difference is not None:
         raise GeometryError(f"the mask isn't on this scan's grid: {difference}", code="grid-mismatch", path=like)
-    return LabelVolume(axes.apply(label_volume.array), scan.geometry, label_volume.labels, scan.source)
+    return replace(label_volume, array=axes.apply(label_volume.array), geometry=scan.geometry, source=scan.source)
