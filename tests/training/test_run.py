@@ -18,7 +18,7 @@ from volseg.config import Recipe
 from volseg.errors import InputError, TrainingError, UsageError
 from volseg.loaders.dataset import Case, load_dataset
 from volseg.training import loop
-from volseg.training.checkpoint import Progress, load_checkpoint
+from volseg.training.checkpoint import Progress, load_checkpoint, save_checkpoint
 from volseg.training.run import Budget, train_fold
 
 FEW: dict[str, Any] = {
@@ -209,6 +209,34 @@ def test_patience_stops_early(tmp_path: Path, cases: tuple[Case, ...], monkeypat
     best = load_checkpoint(tmp_path / "run" / "fold_0" / "best.pt")
     assert best["progress"]["step"] == 4
     assert (tmp_path / "run" / "fold_0" / "trained_on.json").exists()
+    assert train(tiny_recipe(**impatient), cases, tmp_path / "run", fold=0, resume=True).step == 8
+
+
+def test_a_kill_between_the_checkpoints_loses_no_best_one(
+    tmp_path: Path, cases: tuple[Case, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save, calls = save_checkpoint, iter(range(100))
+
+    def killed(path: Path, state: dict[str, Any]) -> None:
+        if next(calls) == 2:  # of the first validation's two the second
+            raise KilledError
+        save(path, state)
+
+    monkeypatch.setattr(
+        loop.Trainer,
+        "validate",
+        lambda self: dict.fromkeys(
+            ("dice", "dice Anterior hippocampus", "dice Posterior hippocampus"), {3: 0.5, 6: 0.4}[self.progress.step]
+        ),
+    )
+    monkeypatch.setattr(loop, "save_checkpoint", killed)
+    recipe = tiny_recipe(**FEW)
+    with pytest.raises(KilledError):
+        train(recipe, cases, tmp_path / "run", steps=6, fold=0)
+    monkeypatch.setattr(loop, "save_checkpoint", save)
+    progress = train(recipe, cases, tmp_path / "run", steps=6, fold=0, resume=True)
+    best = load_checkpoint(tmp_path / "run" / "fold_0" / "best.pt")["progress"]
+    assert (best["best"], best["best_step"]) == (progress.best, progress.best_step) == (0.5, 3)
 
 
 def test_the_table_and_the_curves(tmp_path: Path, cases: tuple[Case, ...]) -> None:

@@ -220,7 +220,7 @@ class Trainer:
         }
         losses: list[float] = []
         kept = time.perf_counter()
-        while progress.step < progress.total:
+        while progress.step < progress.total and not self._exhausted():
             losses.append(self.step(progress.step, progress.total))
             progress.step += 1
             validates = bool(self.validation) and progress.step in validate_at
@@ -235,8 +235,6 @@ class Trainer:
                 self._keep(row)
                 kept = now
             self.report(progress, row)
-            if self._exhausted():
-                break
         return progress
 
     def _row(self, loss: float, validates: bool) -> dict[str, Any]:
@@ -252,9 +250,10 @@ class Trainer:
         better = score is not None and (progress.best is None or score > progress.best)
         if better:
             progress.best, progress.best_step = score, progress.step
-        save_checkpoint(self.folder / LAST, self.state())
         if better:
+            # First: were the last one to name a best one that a kill kept from the disk, a resumed run would miss it.
             save_checkpoint(self.folder / BEST, self.state())
+        save_checkpoint(self.folder / LAST, self.state())
         write_progress(self.folder / "progress.csv", progress.history)
         draw_curves(self.folder / "curves.png", progress.history, f"{self.recipe.name} {self.folder.name}")
 
