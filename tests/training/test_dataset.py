@@ -61,6 +61,17 @@ def blob(tmp_path: Path) -> TrainingCase:
     return prepare_case(write_case(tmp_path, *blob_case(0)), tiny_recipe())
 
 
+def test_regions_are_compared_as_they_are_painted(tmp_path: Path) -> None:
+    image, labels = blob_case(0)
+    regions = [
+        {"value": 10, "name": "whole", "colour": [1, 2, 3], "members": [1, 2]},
+        {"value": 20, "name": "core", "colour": [3, 2, 1], "members": [2]},
+    ]
+    case = prepare_case(write_case(tmp_path, image, labels), tiny_recipe(output="sigmoid", labels=regions))
+    assert np.array_equal(case.reference.array, 10 * labels)
+    assert np.array_equal(case.labels_DHW.numpy(), labels)
+
+
 def test_a_prepared_case_holds_what_was_read(blob: TrainingCase) -> None:
     image, labels = blob_case(0)
     assert np.array_equal(blob.labels_DHW.numpy(), labels)

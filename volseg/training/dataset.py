@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -30,9 +31,9 @@ class TrainingCase:
     prepared
         Network input, and the way back to the source's grid.
     labels_DHW
-        Labels on the model's grid, uint8 or int32.
+        Labels on the model's grid, int32.
     reference
-        Labels on the source's grid, as they were read.
+        Labels on the source's grid, as a flawless prediction would paint them.
     foreground
         For each label that occurs, by value: (N, 3) indices of its voxels on the model's grid.
     intensity
@@ -87,6 +88,16 @@ def load_images(case: Case, recipe: Recipe) -> Volume:
     return joined
 
 
+def paint(array: npt.NDArray[np.unsignedinteger], recipe: Recipe) -> npt.NDArray[np.unsignedinteger]:
+    """Mask of a training label map: where labels are regions, later ones over earlier ones, as in prediction."""
+    if recipe.output == "softmax":
+        return array
+    mask = np.zeros_like(array)
+    for label in recipe.labels:
+        mask[np.isin(array, label.members or (label.value,))] = label.value
+    return mask
+
+
 def prepare_case(case: Case, recipe: Recipe) -> TrainingCase:
     """Read and prepare one case.
 
@@ -107,7 +118,8 @@ def prepare_case(case: Case, recipe: Recipe) -> TrainingCase:
     intensity = tuple(
         (float(low), float(high)) for low, high in (np.percentile(c, [0.5, 99.5]) for c in volume.array_CIJK)
     )
-    return TrainingCase(case.name, prepare(volume, recipe), labels.to(torch.int32), reference, foreground, intensity)
+    painted = reference.with_array(paint(reference.array, recipe))
+    return TrainingCase(case.name, prepare(volume, recipe), labels.to(torch.int32), painted, foreground, intensity)
 
 
 def split(cases: Sequence[Case], recipe: Recipe, fold: int | None) -> tuple[list[Case], list[Case]]:
