@@ -9,17 +9,33 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from volseg.errors import RecipeError
 from volseg.geometry import ORIENTATIONS
 from volseg.volume import ANATOMICAL_STRUCTURE, Code, Label
 
+
+def _ascending(pair: tuple[float, float]) -> tuple[float, float]:
+    if pair[0] > pair[1]:
+        raise ValueError("the smaller number comes first")
+    return pair
+
+
+def _different(axes: tuple[int, ...]) -> tuple[int, ...]:
+    if len(set(axes)) < len(axes):
+        raise ValueError("an axis is named twice")
+    return axes
+
+
+Positive = Annotated[float, Field(gt=0)]
 Triple = tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]
-Spacing = tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]]
-Range = tuple[float, float]
+Spacing = tuple[Positive, Positive, Positive]
+Range = Annotated[tuple[float, float], AfterValidator(_ascending)]
+Factors = Annotated[tuple[Positive, Positive], AfterValidator(_ascending)]
 Probability = Annotated[float, Field(ge=0, le=1)]
-Axis = Annotated[int, Field(ge=0, le=2)]
+Quantiles = Annotated[tuple[Probability, Probability], AfterValidator(_ascending)]
+Axes = Annotated[tuple[Annotated[int, Field(ge=0, le=2)], ...], AfterValidator(_different)]
 Byte = Annotated[int, Field(ge=0, le=255)]
 
 #: The orientation of models that use a file's own axes, reversed and not reoriented.
@@ -98,7 +114,7 @@ class IntensityConfig(Section):
     scheme: Literal["zscore", "fixed", "none"] = "zscore"
     """zscore: minus the case's mean, over its standard deviation. fixed: the same with `mean` and `std`. none: as it
     is."""
-    clip_percentiles: tuple[Probability, Probability] | None = None
+    clip_percentiles: Quantiles | None = None
     """Clip to these quantiles (0 to 1) of the case first."""
     clip: Range | None = None
     """Clip to these values first."""
@@ -169,7 +185,7 @@ class NetworkConfig(Section):
 class MirroringConfig(Section):
     """Mirrored passes, averaged. Only along axes that training flipped: others destroy the result."""
 
-    axes: tuple[Axis, ...] = ()
+    axes: Axes = ()
     """Tensor axes (0 D, 1 H, 2 W) that may be mirrored."""
     use: bool = False
     """Whether prediction does so by default."""
@@ -184,9 +200,9 @@ class AugmentationConfig(Section):
     """Largest rotation about each axis."""
     scaling_probability: Probability = 0.2
     """Of a change of size."""
-    scaling_range: Range = (0.7, 1.4)
+    scaling_range: Factors = (0.7, 1.4)
     """Smallest and largest factor."""
-    flip_axes: tuple[Axis, ...] = ()
+    flip_axes: Axes = ()
     """Tensor axes flipped with probability 0.5: only where no label changes its meaning (left and right)."""
     noise_probability: Probability = 0.1
     """Of Gaussian noise."""
@@ -194,19 +210,19 @@ class AugmentationConfig(Section):
     """Largest standard deviation of the noise, in units of the normalised image."""
     blur_probability: Probability = 0.1
     """Of a Gaussian blur."""
-    blur_sigma: Range = (0.5, 1.0)
+    blur_sigma: Factors = (0.5, 1.0)
     """Smallest and largest sigma, in voxels."""
     brightness_probability: Probability = 0.15
     """Of a multiplied brightness."""
-    brightness_range: Range = (0.75, 1.25)
+    brightness_range: Factors = (0.75, 1.25)
     """Smallest and largest factor."""
     contrast_probability: Probability = 0.15
     """Of a change of contrast about the patch's mean."""
-    contrast_range: Range = (0.75, 1.25)
+    contrast_range: Factors = (0.75, 1.25)
     """Smallest and largest factor."""
     gamma_probability: Probability = 0.15
     """Of a gamma curve."""
-    gamma_range: Range = (0.7, 1.5)
+    gamma_range: Factors = (0.7, 1.5)
     """Smallest and largest exponent."""
 
 
@@ -309,6 +325,9 @@ class Recipe(Section):
         values = [label.value for label in self.labels]
         if values != sorted(set(values)):
             raise ValueError(f"label values {values} are not different and ascending")
+        names = [label.name for label in self.labels]
+        if len(set(names)) < len(names):
+            raise ValueError(f"label names {names} are not different")
         if self.output == "softmax" and any(label.members for label in self.labels):
             raise ValueError("labels with members are overlapping regions: they need output: sigmoid")
         if unknown := sorted({rule.label for rule in self.postprocess} - set(values)):
