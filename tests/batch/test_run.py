@@ -434,6 +434,26 @@ class TestWrongCalls:
         with pytest.raises(UsageError, match=r"is a file"):
             run_batch(study / "a", study / "notes.txt", job, before=lambda *_: None, after=lambda _: None)
 
+    def test_an_output_that_can_t_be_made(self, study: Path, model: Model) -> None:
+        job = Job(model=model, options=Options())
+        with pytest.raises(UsageError, match="can't be made: Not a directory"):
+            run_batch(study / "a", study / "notes.txt" / "out", job, before=lambda *_: None, after=lambda _: None)
+
+    def test_an_input_where_its_results_would_lie(self, study: Path, model: Model) -> None:
+        """The file has the name of a result: it would be taken for one of an earlier run, and be removed."""
+        source = write_nifti(study.parent / "mask" / "mask.nii.gz", scan(SHAPE))
+        before = source.read_bytes()
+        job = Job(model=model, options=Options())
+        with pytest.raises(UsageError, match="holds the input"):
+            run_batch(source, study.parent, job, before=lambda *_: None, after=lambda _: None)
+        assert source.read_bytes() == before
+        assert files_in(source.parent) == ["mask.nii.gz"]
+        source.unlink()
+
+    def test_no_series_bears_a_number_that_is_absent(self, study: Path, model: Model) -> None:
+        with pytest.raises(UsageError, match="--series None: names no series"):
+            run(study, model, "None")
+
     def test_a_format_that_isn_t_one(self, model: Model) -> None:
         with pytest.raises(UsageError, match="no format stl; formats are nifti, seg"):
             Job(model=model, options=Options(), formats=("nifti", "stl"))

@@ -26,13 +26,17 @@ def choose_series(candidates: Sequence[Candidate], series: Sequence[str]) -> lis
     """
     chosen = []
     for wanted in series:
-        found = [c for c in candidates if wanted in (c.series_uid, str(c.series_number), c.name)]
+        found = [c for c in candidates if wanted in (c.series_uid, c.name) or _is_number(wanted, c.series_number)]
         if len(found) != 1:
             listed = ", ".join(candidate.name for candidate in (found or candidates)) or "no series at all"
             problem = "names several series" if found else "names no series of the input"
             raise UsageError(f"--series {wanted}: {problem}: {listed}")
         chosen += [candidate for candidate in found if candidate not in chosen]
     return chosen
+
+
+def _is_number(wanted: str, number: int | None) -> bool:
+    return number is not None and wanted == str(number)
 
 
 def mismatch(candidate: Candidate, job: Job, *, is_file: bool) -> Mismatch | None:
@@ -75,7 +79,8 @@ def run_batch(
     Raises
     ------
     UsageError
-        The path doesn't exist, `out` lies inside it, or a series that isn't there.
+        The path doesn't exist, `out` lies inside it, it lies where a case's results would, `out` can't be made, or a
+        series that isn't there.
     InputError
         Code ``no-image``: nothing below the path is an image.
     """
@@ -89,6 +94,14 @@ def run_batch(
         shown = "; ".join(f"{entry.path.name}: {entry.reason}" for entry in study.ignored[:3])
         raise InputError(f"holds no image{f' ({shown})' if shown else ''}", code="no-image", path=path)
     candidates = choose_series(study.candidates, series) if series else list(study.candidates)
+    for candidate in candidates:
+        # What an earlier run left in there is removed, and the scan may bear the name of a result.
+        if path.resolve().is_relative_to((out / candidate.name).resolve()):
+            raise UsageError(f"{out / candidate.name}: holds the input {path}; choose another folder for the results")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{out}: this folder can't be made: {error.strerror}") from error
     results = []
     for number, candidate in enumerate(candidates, 1):
         before(number, len(candidates), candidate.name)
