@@ -297,6 +297,12 @@ def test_a_fold_that_isn_t_there_or_holds_out_nothing_is_refused(tmp_path: Path,
     assert not (tmp_path / "run").exists()
 
 
+def test_a_run_that_can_t_be_there(tmp_path: Path, cases: tuple[Case, ...]) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="fold_all: this folder can't be made: Not a directory"):
+        train(tiny_recipe(**FEW), cases, tmp_path / "file")
+
+
 def test_nothing_to_train_on(tmp_path: Path, cases: tuple[Case, ...]) -> None:
     with pytest.raises(TrainingError, match="no case to train on"):
         train(tiny_recipe(training={"held_out": [case.name for case in cases]}), cases, tmp_path / "run")

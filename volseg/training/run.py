@@ -120,7 +120,10 @@ def train_fold(
         folds = recipe.training.folds
         raise UsageError(f"fold {fold} holds out no case: {len(chosen[0])} cases don't fill {folds} folds")
     training, validation = ([prepare_case(case, recipe) for case in part] for part in chosen)
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{folder}: this folder can't be made: {error.strerror}") from error
     write_atomically(run / RECIPE, content)
     trainer = Trainer(recipe, training, validation, folder, report)
     total = budget.steps or recipe.training.steps
