@@ -1,6 +1,6 @@
-"""From a volume to the tensor that the network sees, in the order that the recipe gives.
+"""From a volume to the tensor that the network sees, as the recipe says.
 
-Reorient, normalise, resample. `Prepared` remembers what is needed to go back.
+Reorient, normalise, resample, in this order. `Prepared` remembers what is needed to go back.
 """
 
 from __future__ import annotations
