@@ -368,7 +368,8 @@ def validation_problem(error: ValidationError) -> str:
             problems.append(f"{place}: no such key")
         else:
             given = item["input"]
-            shown = "" if isinstance(given, dict | BaseModel) else f" (got {given!r})"
+            whole = isinstance(given, dict | BaseModel) or item["type"] == "json_invalid"
+            shown = "" if whole else f" (got {given!r})"
             problems.append(f"{place}: {item['msg']}{shown}")
     return "; ".join(problems)
 

@@ -138,7 +138,7 @@ def peak_memory_mb() -> float | None:
     import resource
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(peak / (1024 * 1024 if sys.platform == "darwin" else 1024), 1)
+    return round(peak * (1 if sys.platform == "darwin" else 1024) / 1e6, 1)
 
 
 def skip_case(candidate: Candidate, root: Path, out: Path, job: Job, mismatch: Mismatch) -> dict[str, Any]:

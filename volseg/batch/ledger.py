@@ -29,7 +29,8 @@ def read_result(folder: Path) -> dict[str, Any] | None:
         result = json.loads((folder / RESULT).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return result if isinstance(result, dict) else None
+    whole = isinstance(result, dict) and all(isinstance(result.get(key), dict) for key in ("source", "files"))
+    return result if whole else None
 
 
 def write_result(folder: Path, result: dict[str, Any]) -> None:
@@ -43,11 +44,10 @@ def reusable(folder: Path, wanted: dict[str, Any], sha256: str) -> dict[str, Any
     result = read_result(folder)
     if result is None or result.get("status") not in ("done", "empty"):
         return None
-    if any(result.get(key) != wanted[key] for key in _SAME) or result.get("source", {}).get("sha256") != sha256:
+    if any(result.get(key) != wanted[key] for key in _SAME) or result["source"].get("sha256") != sha256:
         return None
-    files = result.get("files")
     try:
-        unchanged = isinstance(files, dict) and file_hashes(folder, files) == files
+        unchanged = file_hashes(folder, result["files"]) == result["files"]
     except OSError:
         unchanged = False
     return result if unchanged else None
@@ -63,8 +63,8 @@ def discard(folder: Path) -> None:
     masks = [file for file, _ in FORMATS.values()]
     for name in [*(result or {}).get("files", {}), *masks, PREVIEW]:
         path = folder / name
-        if path.resolve().is_relative_to(folder.resolve()):
-            path.unlink(missing_ok=True)
+        if path.is_file() and path.resolve().is_relative_to(folder.resolve()):
+            path.unlink()
     if folder.is_dir():
         for emptied in (path for path in folder.iterdir() if path.is_dir() and not any(path.iterdir())):
             emptied.rmdir()

@@ -59,3 +59,8 @@ def main() -> None:
     except VolsegError as error:
         print(f"volseg: {' '.join(str(error).splitlines())}", file=sys.stderr)
         sys.exit(2 if isinstance(error, UsageError) else 1)
+    except OSError as error:
+        # A full disk, a folder that may not be written: the system's word on it is clear enough.
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"volseg: {where}{error.strerror or error}", file=sys.stderr)
+        sys.exit(1)

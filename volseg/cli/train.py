@@ -51,7 +51,9 @@ def train(
     ] = None,
     minutes: Annotated[float | None, typer.Option(min=0.1, help="Wall minutes a model, everything included.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps a model.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the last checkpoint, to the number of steps that it holds.")
+    ] = False,
 ) -> None:
     """Train a recipe on a dataset."""
     from volseg.config import load_recipe
@@ -62,10 +64,13 @@ def train(
     loaded = load_recipe(recipe)
     folds = _folds(fold, loaded.training.folds)
     cases = load_dataset(data)
+    absent = sorted(set(loaded.training.held_out) - {case.name for case in cases})
 
     from volseg.training.run import Budget, fold_name, train_fold
 
     with progress_line() as line:
+        if absent:
+            line.say(f"the recipe holds out cases that the dataset doesn't have: {', '.join(absent)}")
         for number in folds:
             name = f"fold {fold_name(number)}"
             line.update(f"{name}  reading {len(cases)} cases")

@@ -77,10 +77,16 @@ def write(label_volume: LabelVolume, path: Path) -> tuple[str, ...]:
     with _sources_values_as_they_are():
         headers = _source_headers(label_volume, path)
         _check_grid(label_volume, headers, path)
-        notes = _fill_in(headers, between_slices_mm=label_volume.geometry.spacing_mm[2])
         mask_KJI = _segment_numbers(label_volume, path)
         segments = _segments(label_volume, path)
-        segmentation = _segmentation(label_volume, headers, mask_KJI, segments)
+        try:
+            notes = _fill_in(headers, between_slices_mm=label_volume.geometry.spacing_mm[2])
+            segmentation = _segmentation(label_volume, headers, mask_KJI, segments)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            # What pydicom and highdicom raise for values in the source that they can't take over.
+            raise ExportError(
+                f"the source's header can't be referred to: {' '.join(str(error).split())}", code="format", path=path
+            ) from error
         _order_frames(segmentation)
         segmentation.save_as(stream, enforce_file_format=True)
     write_atomically(path, stream.getvalue())

@@ -18,7 +18,7 @@ from volseg.inference.restore import restore
 from volseg.inference.sliding import sliding_logits
 from volseg.models import model_path
 from volseg.models.folder import ModelFolder, Span, TrainedOn, read_model
-from volseg.network.unet import UNet
+from volseg.network.unet import UNet, check_window
 from volseg.postprocess.rules import apply_rules
 from volseg.preprocess import model_axes, prepare
 from volseg.volume import LabelVolume, Volume
@@ -109,6 +109,10 @@ class Model:
     """
 
     def __init__(self, folder: ModelFolder) -> None:
+        try:
+            check_window(folder.manifest.recipe.window, folder.manifest.recipe.network)
+        except ValueError as error:
+            raise ModelError(f"{folder.path}: window: {error}") from error
         self.folder = folder
         self.recipe = folder.manifest.recipe
         self.trained_on = folder.manifest.trained_on

@@ -14,6 +14,9 @@ from volseg.inference.blend import gaussian_weight
 from volseg.inference.engines import Engine
 from volseg.inference.windows import window_slices
 
+#: Passes that the network sees at once. On a CPU torch takes a slow path for a single one; more than two gain nothing.
+BATCH = 2
+
 
 def padding_to(shape: Sequence[int], window: Shape) -> tuple[tuple[int, int], ...]:
     """Voxels to add before and behind each axis so that a window fits; the scan stays in the middle."""
@@ -21,19 +24,12 @@ def padding_to(shape: Sequence[int], window: Shape) -> tuple[tuple[int, int], ..
     return tuple((gap // 2, gap - gap // 2) for gap in missing)
 
 
-def mirrored_logits(engines: Sequence[Engine], x_BCDHW: Tensor, mirrored: Sequence[int]) -> Tensor:
-    """Mean of the logits over engines (folds) and over every combination of flips along the `mirrored` axes."""
+def flip_sets(mirrored: Sequence[int]) -> list[list[int]]:
+    """Every combination of the `mirrored` axes, as those of a (C, D, H, W) tensor; the first is none of them."""
     chosen = itertools.chain.from_iterable(
         itertools.combinations(mirrored, count) for count in range(len(mirrored) + 1)
     )
-    flips = [[axis + 2 for axis in axes] for axes in chosen]
-    total: Tensor | None = None
-    for engine in engines:
-        for flip in flips:
-            logits = engine(x_BCDHW.flip(flip)).flip(flip)
-            total = logits if total is None else total + logits
-    assert total is not None
-    return total / (len(engines) * len(flips))
+    return [[axis + 1 for axis in axes] for axes in chosen]
 
 
 def sliding_logits(
@@ -63,15 +59,20 @@ def sliding_logits(
     padding = padding_to(tensor_CDHW.shape[1:], window)
     padded = functional.pad(tensor_CDHW, [n for pair in reversed(padding) for n in pair])
     windows = window_slices(padded.shape[1:], window, step)
+    flips = flip_sets(mirrored)
     weight = gaussian_weight(window)
+    passes = [(place, flip) for place in windows for flip in flips]
     total: Tensor | None = None
     weights = torch.zeros(padded.shape[1:])
-    for place in windows:
-        logits = mirrored_logits(engines, padded[(slice(None), *place)][None], mirrored)[0]
-        if total is None:
-            total = torch.zeros((logits.shape[0], *padded.shape[1:]))
-        total[(slice(None), *place)] += logits * weight
-        weights[place] += weight
+    for start in range(0, len(passes), BATCH):
+        batch = passes[start : start + BATCH]
+        x_BCDHW = torch.stack([padded[(slice(None), *place)].flip(flip) for place, flip in batch])
+        for engine in engines:
+            for (place, flip), logits in zip(batch, engine(x_BCDHW), strict=True):
+                if total is None:
+                    total = torch.zeros((logits.shape[0], *padded.shape[1:]))
+                total[(slice(None), *place)] += logits.flip(flip) * weight
+                weights[place] += weight
     assert total is not None
     inner = tuple(slice(before, size - after) for (before, after), size in zip(padding, weights.shape, strict=True))
     return (total / weights)[(slice(None), *inner)], len(windows)

@@ -100,7 +100,8 @@ def _candidate(
 def damaged(path: Path, error: RefusalError) -> Candidate:
     """Candidate from a file that claims to be DICOM and can't be read."""
     return Candidate(
-        name=safe_name(path.name),
+        # Not the file's name: an export may name files after patients.
+        name=f"unreadable-{digest8([path.name])}",
         kind="dicom",
         modality=None,
         description=path.name,

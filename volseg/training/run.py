@@ -119,6 +119,8 @@ def train_fold(
     if fold is not None and not chosen[1]:
         folds = recipe.training.folds
         raise UsageError(f"fold {fold} holds out no case: {len(chosen[0])} cases don't fill {folds} folds")
+    if not chosen[0]:
+        raise UsageError("no case to train on: the recipe holds out, or the fold validates with, all of them")
     training, validation = ([prepare_case(case, recipe) for case in part] for part in chosen)
     try:
         folder.mkdir(parents=True, exist_ok=True)
