@@ -18,6 +18,10 @@ WANTED: dict[str, Any] = {
 }
 
 
+NULLS = '{"status": "done", "source": null, "files": null}'
+ODD_FILE = '{"status": "done", "source": {}, "files": {".": "ab"}}'
+
+
 @pytest.fixture
 def case(tmp_path: Path) -> Path:
     """A finished case of two files."""
@@ -67,7 +71,7 @@ def test_only_what_succeeded_is_reused(case: Path, status: str, kept: bool) -> N
     assert (reusable(case, WANTED, "cd") is not None) == kept
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"status": "done"}', "\x00"])
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"status": "done"}', "\x00", NULLS, ODD_FILE])
 def test_an_odd_result_counts_as_none(case: Path, content: str) -> None:
     (case / "result.json").write_text(content)
     assert reusable(case, WANTED, "cd") is None

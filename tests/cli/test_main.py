@@ -97,6 +97,11 @@ def test_an_error_is_one_line(monkeypatch: pytest.MonkeyPatch, call: Call, error
     assert call("fail") == (code, "", f"volseg: {error}\n")
 
 
+def test_the_systems_refusal_is_one_line(monkeypatch: pytest.MonkeyPatch, call: Call) -> None:
+    register(monkeypatch, OSError(28, "No space left on device", "out/result.json"))
+    assert call("fail") == (1, "", "volseg: out/result.json: No space left on device\n")
+
+
 def test_an_error_of_several_lines_is_joined(monkeypatch: pytest.MonkeyPatch, call: Call) -> None:
     register(monkeypatch, UsageError("first\nsecond"))
     assert call("fail") == (2, "", "volseg: first second\n")

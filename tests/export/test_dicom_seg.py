@@ -241,6 +241,13 @@ def test_values_that_are_not_valid_are_empty_with_notes(tmp_path: Path) -> None:
     assert (seg.PatientName, seg.PatientSex, seg.StudyDate, seg.StudyTime) == ("NoCaret", "", "", "")
 
 
+def test_a_kind_of_image_that_nobody_knows_is_refused_by_name(tmp_path: Path) -> None:
+    paths = write_series(tmp_path, SOPClassUID="1.2.3.4")
+    error = refused(blobs(*scan_from(paths)), tmp_path / "mask.seg.dcm")
+    assert error.code == "format"
+    assert "1.2.3.4" in str(error)
+
+
 def test_directions_that_differ_in_the_last_digit_are_one_orientation(tmp_path: Path) -> None:
     paths = write_series(tmp_path, orientation=(1, 0, 0, 0, 1, 0))
     header = pydicom.dcmread(paths[1])

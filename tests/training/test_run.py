@@ -304,8 +304,9 @@ def test_a_run_that_can_t_be_there(tmp_path: Path, cases: tuple[Case, ...]) -> N
 
 
 def test_nothing_to_train_on(tmp_path: Path, cases: tuple[Case, ...]) -> None:
-    with pytest.raises(TrainingError, match="no case to train on"):
+    with pytest.raises(UsageError, match="no case to train on"):
         train(tiny_recipe(training={"held_out": [case.name for case in cases]}), cases, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_bad_case_is_named_before_anything_is_written(tmp_path: Path, cases: tuple[Case, ...]) -> None:

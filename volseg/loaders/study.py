@@ -115,7 +115,7 @@ def load(path: str | Path) -> Volume:
     if usable:
         names = ", ".join(candidate.name for candidate in usable)
         raise UsageError(f"{path}: holds {len(usable)} volumes ({names}); give the path of one")
-    reasons = "; ".join(f"{candidate.name}: {candidate.reason}" for candidate in study.candidates)
+    reasons = "; ".join(f"{relative(candidate.path, study.root)}: {candidate.reason}" for candidate in study.candidates)
     first = study.candidates[0]
     raise InputError(f"nothing usable: {reasons}", code=first.code or "no-image", path=path)
 

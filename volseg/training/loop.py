@@ -92,8 +92,6 @@ class Trainer:
         folder: Path,
         report: Report,
     ) -> None:
-        if not training:
-            raise TrainingError("no case to train on: the recipe holds out, or the fold validates with, all of them")
         torch.manual_seed(recipe.training.seed)
         self.recipe, self.config = recipe, recipe.training
         self.training, self.validation = training, validation
