@@ -69,6 +69,23 @@ def describe_training(cases: Sequence[TrainingCase], steps: int, seconds: float)
     )
 
 
+def _checked_split(recipe: Recipe, cases: Sequence[Case], fold: int | None) -> tuple[list[Case], list[Case]]:
+    """Cases to train on and to validate with; UsageError where recipe, cases and fold don't go together."""
+    folds = recipe.training.folds
+    if fold is not None and not 0 <= fold < folds:
+        raise UsageError(f"fold {fold} isn't one of the recipe's: 0 to {folds - 1}")
+    try:
+        check_window(recipe.window, recipe.network)
+    except ValueError as error:
+        raise UsageError(f"recipe {recipe.name}: window: {error}") from error
+    training, validation = split(cases, recipe, fold)
+    if fold is not None and not validation:
+        raise UsageError(f"fold {fold} holds out no case: {len(training)} cases don't fill {folds} folds")
+    if not training:
+        raise UsageError("no case to train on: the recipe holds out, or the fold validates with, all of them")
+    return training, validation
+
+
 def train_fold(
     recipe: Recipe, cases: Sequence[Case], run: Path, fold: int | None, budget: Budget, *, resume: bool, report: Report
 ) -> Progress:
@@ -102,25 +119,14 @@ def train_fold(
         A case that can't be used; it names the file.
     """
     started = time.perf_counter()
-    if fold is not None and not 0 <= fold < recipe.training.folds:
-        raise UsageError(f"fold {fold} isn't one of the recipe's: 0 to {recipe.training.folds - 1}")
-    try:
-        check_window(recipe.window, recipe.network)
-    except ValueError as error:
-        raise UsageError(f"recipe {recipe.name}: window: {error}") from error
     folder = run / f"fold_{fold_name(fold)}"
     goes_on = (folder / LAST).exists()
+    content = recipe.model_dump_json(indent=1).encode()
+    chosen = _checked_split(recipe, cases, fold)
     if goes_on and not resume:
         raise UsageError(f"{folder}: holds a run already; go on with --resume, or choose another folder")
-    content = recipe.model_dump_json(indent=1).encode()
     if (run / RECIPE).exists() and (run / RECIPE).read_bytes() != content:
         raise UsageError(f"{run}: holds a run with another recipe ({RECIPE}); use that one, or choose another folder")
-    chosen = split(cases, recipe, fold)
-    if fold is not None and not chosen[1]:
-        folds = recipe.training.folds
-        raise UsageError(f"fold {fold} holds out no case: {len(chosen[0])} cases don't fill {folds} folds")
-    if not chosen[0]:
-        raise UsageError("no case to train on: the recipe holds out, or the fold validates with, all of them")
     training, validation = ([prepare_case(case, recipe) for case in part] for part in chosen)
     try:
         folder.mkdir(parents=True, exist_ok=True)
