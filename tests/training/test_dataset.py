@@ -198,6 +198,13 @@ def test_a_negative_label_is_refused(tmp_path: Path) -> None:
     assert "[-1]" in str(refused(write_case(tmp_path, image, negative)))
 
 
+def test_a_label_map_of_several_values_a_voxel_is_refused(tmp_path: Path) -> None:
+    image, labels = blob_case(0)
+    error = refused(write_case(tmp_path, image, np.stack([labels, labels], axis=-1)))
+    assert isinstance(error, GeometryError)
+    assert "this holds 2" in str(error)
+
+
 def test_grids_that_differ_are_refused(tmp_path: Path) -> None:
     image, labels = blob_case(0)
     case = write_case(tmp_path, image, labels)

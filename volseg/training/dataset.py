@@ -56,6 +56,10 @@ def training_values(recipe: Recipe) -> set[int]:
 def load_labels(case: Case, recipe: Recipe) -> LabelVolume:
     """Read a case's label map, refusing values that aren't whole numbers or that the recipe doesn't name."""
     volume = load(case.label)
+    if volume.channels != 1:
+        raise GeometryError(
+            f"a label map has one value a voxel, this holds {volume.channels}", code="not-3d", path=case.label
+        )
     array = np.asarray(volume.array)
     rounded = np.rint(array)
     if not np.array_equal(rounded, array):
