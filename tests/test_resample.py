@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from volseg.resample import Order, axis_operator, resize, resize_argmax
+from tests.dicom_files import Array, lps_affine, rotation
+from volseg.geometry import Geometry
+from volseg.resample import Order, axis_operator, resampled, resize, resize_argmax, straight_grid, tilt_degrees
 
 sizes = st.integers(2, 9)
 
@@ -75,3 +79,129 @@ def test_pruned_argmax_equals_the_argmax_of_the_resized_logits(
     best = full.sort(0, descending=True).values
     clear = best[0] - best[1] > 1e-9 if classes > 1 else torch.ones(new, dtype=torch.bool)
     assert torch.equal(got[clear], full.argmax(0)[clear])
+
+
+# any grid onto any other
+
+
+LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+STACK = (7, 9, 5)
+
+
+def leaning(degrees: float, along: int, angles: tuple[float, float, float] = (12, -17, 9)) -> Geometry:
+    """An oblique stack that leans along its columns' (0) or rows' (1) index, by `degrees` from the slices' normal."""
+    affine = lps_affine((0.7, 0.9, 2.5), directions=rotation(*angles))
+    affine[:3, 2] += np.tan(np.radians(degrees)) * 2.5 * affine[:3, along] / np.linalg.norm(affine[:3, along])
+    return Geometry(STACK, LPS_TO_RAS @ affine)
+
+
+def at_points(array: Array, source: Geometry, target: Geometry, order: int, fill: float) -> Array:
+    """The slow way: every target voxel's place in the source, one voxel after another, two-fold or three-fold lerps."""
+    result = np.empty(target.shape)
+    for index in np.ndindex(*target.shape):
+        point = source.world_to_voxel(target.voxel_to_world(index))
+        last = np.array(array.shape) - 1
+        if (point < -0.5 - 1e-9).any() or (point > last + 0.5 + 1e-9).any():
+            result[index] = fill
+            continue
+        point = np.clip(point, 0, last)
+        if order == 0:
+            result[index] = array[tuple(np.floor(point + 0.5 + 1e-9).astype(int))]
+            continue
+        low = np.minimum(np.floor(point + 1e-9).astype(int), last - 1)
+        share = point - low
+        result[index] = sum(
+            array[tuple(low + corner)] * np.prod(np.where(corner, share, 1 - share))
+            for corner in np.array(list(np.ndindex(2, 2, 2)))
+        )
+    return result
+
+
+@pytest.mark.parametrize("order", [0, 1])
+@pytest.mark.parametrize("angles", [(0, 0, 0), (8, 3, -20)])
+def test_any_grid_onto_any_other(order: Literal[0, 1], angles: tuple[float, float, float]) -> None:
+    source = leaning(15, 1, angles)
+    other = lps_affine((1.1, 0.8, 3.1), (-29.0, 11.0, 103.0), rotation(-5, 2, 4))
+    target = Geometry((6, 5, 4), LPS_TO_RAS @ other)
+    array = np.random.default_rng(0).integers(0, 300, STACK).astype(np.int16)
+    got = resampled(array, source, target, order=order, fill=-7)
+    expected = at_points(array, source, target, order, -7)
+    assert got.dtype == (np.int16 if order == 0 else np.float32)
+    np.testing.assert_allclose(got, expected, atol=1e-4)
+    assert (got == -7).any()
+    assert (got != -7).any()
+
+
+def test_a_resampled_ramp_in_world_coordinates_stays_that_ramp() -> None:
+    source, target = leaning(-5, 0), Geometry((5, 6, 3), leaning(0, 0).affine).cropped((1, 2, 1), (4, 4, 2))
+    ramp = np.array([0.3, -1.7, 2.2])
+    places = np.stack(np.meshgrid(*map(np.arange, STACK), indexing="ij"), -1)
+    array = source.voxel_to_world(places) @ ramp
+    got = resampled(array, source, target, order=1, fill=np.nan)
+    wanted = target.voxel_to_world(np.stack(np.meshgrid(*map(np.arange, target.shape), indexing="ij"), -1)) @ ramp
+    np.testing.assert_allclose(got, wanted, rtol=1e-6)
+
+
+def test_the_same_grid_gives_the_same_values() -> None:
+    array = np.random.default_rng(0).integers(-500, 500, STACK).astype(np.int16)
+    grid = leaning(15, 0, (33.3, 21.7, 5.1))
+    assert np.array_equal(resampled(array, grid, grid, order=1, fill=0), array)
+
+
+def test_edges_worked_by_hand() -> None:
+    """A target of half the spacing, a quarter voxel in: centres at -0.75, -0.25, 0.25, ... 2.25, 2.75 of 0 to 2."""
+    source = Geometry((3, 1, 1), np.eye(4))
+    affine = np.diag([0.5, 1, 1, 1])
+    affine[0, 3] = -0.75
+    array = np.array([10.0, 20.0, 40.0]).reshape(3, 1, 1)
+    got = resampled(array, source, Geometry((8, 1, 1), affine), order=1, fill=-1).ravel()
+    assert got.tolist() == [-1, 10, 12.5, 17.5, 25, 35, 40, -1]
+    got = resampled(array, source, Geometry((8, 1, 1), affine), order=0, fill=-1).ravel()
+    assert got.tolist() == [-1, 10, 10, 20, 20, 40, 40, -1]
+
+
+@pytest.mark.parametrize("degrees", [5, -5, 15, -15])
+@pytest.mark.parametrize("along", [0, 1])
+class TestStraightGrid:
+    def test_slices_keep_their_plane_and_their_pixels(self, degrees: float, along: int) -> None:
+        stored = leaning(degrees, along)
+        grid = straight_grid(stored)
+        assert not grid.sheared
+        np.testing.assert_allclose(grid.affine[:3, :2], stored.affine[:3, :2], atol=1e-12)
+        np.testing.assert_allclose(grid.spacing_mm, (0.7, 0.9, 2.5), atol=1e-9)
+        normal = grid.directions[:, 2]
+        for k in range(STACK[2]):
+            here, there = (g.voxel_to_world((2, 3, k)) @ normal for g in (stored, grid))
+            assert here == pytest.approx(there, abs=1e-9)
+        # The first slice's pixels are pixels of the grid.
+        start = grid.world_to_voxel(stored.voxel_to_world((0, 0, 0)))
+        np.testing.assert_allclose(start, np.round(start), atol=1e-9)
+
+    def test_every_stored_voxel_is_inside_and_no_pixel_more_than_needed(self, degrees: float, along: int) -> None:
+        stored = leaning(degrees, along)
+        grid = straight_grid(stored)
+        corners = np.array(list(np.ndindex(2, 2, 2))) * (np.array(STACK) - 1)
+        inside = grid.world_to_voxel(stored.voxel_to_world(corners))
+        assert inside.min() >= -1e-9
+        assert (inside <= np.array(grid.shape) - 1 + 1e-9).all()
+        # 4 steps of 2.5 mm lean by their tangent; the other axis stays as it is.
+        grown = [0, 0, 0]
+        grown[along] = int(np.ceil(4 * 2.5 * np.tan(np.radians(abs(degrees))) / (0.7, 0.9)[along]))
+        assert np.subtract(grid.shape, STACK).tolist() == grown
+
+    def test_the_angle_is_told(self, degrees: float, along: int) -> None:
+        assert tilt_degrees(leaning(degrees, along)) == pytest.approx(abs(degrees), abs=1e-9)
+        assert tilt_degrees(straight_grid(leaning(degrees, along))) == pytest.approx(0, abs=1e-6)
+
+
+def test_a_straight_stack_s_grid_is_its_own() -> None:
+    for angles in ((0, 0, 0), (35, 20, -50), (0.01, 0, 89.9)):
+        grid = leaning(0, 0, angles)
+        assert straight_grid(grid).difference(grid, 1e-9) is None
+
+
+def test_a_left_handed_stack_keeps_its_direction() -> None:
+    affine = leaning(5, 0).affine @ np.diag([1, 1, -1, 1])
+    grid = straight_grid(Geometry(STACK, affine))
+    assert np.linalg.det(grid.affine) * np.linalg.det(affine) > 0
+    assert not grid.sheared

@@ -1,26 +1,30 @@
-"""Put an array from one grid onto another over the same box, by matrix products.
+"""Put an array from one grid onto another: over the same box by matrix products, anywhere else point by point.
 
 Resizing with a spline is separable and linear: along each axis it is one matrix, and that matrix is the
 one-dimensional operator applied to the identity. Grids are aligned at their outer voxel edges
-(`volseg.geometry.Geometry.resized`).
+(`volseg.geometry.Geometry.resized`). `resampled` is for grids that lie otherwise: channels of one case, and slices
+that are stacked at an angle (`straight_grid`).
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from scipy import ndimage
 from torch import Tensor
 
-from volseg.geometry import Shape
+from volseg.geometry import Geometry, Shape
 
 Order = Literal[0, 1, 3]
 
 #: Output voxels along each axis of the blocks in which labels are restored; see `resize_argmax`.
 BLOCK = 16
+#: A number of a map between voxel indices that is this near to a whole one is that one, and differs by rounding alone.
+WHOLE = 1e-9
 
 
 @lru_cache(maxsize=64)
@@ -106,3 +110,69 @@ def resize_argmax(logits_CDHW: Tensor, shape: Shape) -> Tensor:
         else:
             labels[out] = kept[0]
     return labels
+
+
+def resampled(
+    array: npt.NDArray[Any], source: Geometry, target: Geometry, *, order: Literal[0, 1], fill: float
+) -> npt.NDArray[Any]:
+    """Put an array onto any other grid: each target voxel takes the value that is at its centre.
+
+    Parameters
+    ----------
+    array
+        [i, j, k] on `source`.
+    source, target
+        Grids in one frame of reference; they may be turned and sheared against each other.
+    order
+        1: linear interpolation, as float32. 0: the nearest voxel's value, of the array's own type.
+    fill
+        Value of the voxels whose centres lie outside the source's box. Between the box's edge and the outermost
+        centres, the value is that at the edge.
+
+    Returns
+    -------
+    array
+        [i, j, k] on `target`. Along an axis where target voxels lie exactly on slices of the source, nothing is
+        interpolated.
+    """
+    matrix = np.linalg.solve(source.affine, target.affine)
+    whole = np.round(matrix)
+    matrix = np.where(np.abs(matrix - whole) < WHOLE, whole, matrix)[:3]
+    columns, rows, slices = target.shape
+    i, j = np.meshgrid(np.arange(columns), np.arange(rows), indexing="ij")
+    last = np.array(source.shape)[:, None, None] - 0.5
+    result = np.empty(target.shape, array.dtype if order == 0 else np.float32, order="F")
+    in_slice = np.multiply.outer(matrix[:, 0], i) + np.multiply.outer(matrix[:, 1], j)
+    for k in range(slices):
+        points = in_slice + (matrix[:, 2] * k + matrix[:, 3])[:, None, None]
+        ndimage.map_coordinates(array, points, result[:, :, k], order=order, mode="nearest")
+        result[:, :, k][((points < -0.5) | (points > last)).any(0)] = fill
+    return result
+
+
+def straight_grid(geometry: Geometry) -> Geometry:
+    """Grid of the same slices (k), stacked along their normal: in each, the same pixels and as many more as are needed.
+
+    Along i and j it is larger by what the stack leans, so that each of the slices is inside. Voxels lie as far apart
+    along the normal as the slices do.
+    """
+    axes = geometry.affine[:3, :3]
+    normal = np.cross(axes[:, 0], axes[:, 1])
+    normal /= np.linalg.norm(normal)
+    affine = geometry.affine.copy()
+    affine[:3, 2] = (axes[:, 2] @ normal) * normal
+    # How many pixels the last slice lies off the first, along i and j.
+    off = np.linalg.solve(affine[:3, :3], axes[:, 2])[:2] * (geometry.shape[2] - 1)
+    first = np.floor(np.minimum(off, 0) + WHOLE).astype(int)
+    more = np.ceil(np.maximum(off, 0) - WHOLE).astype(int) - first
+    columns, rows, slices = geometry.shape
+    shape = (columns + int(more[0]), rows + int(more[1]), slices)
+    return Geometry(geometry.shape, affine).cropped((int(first[0]), int(first[1]), 0), shape)
+
+
+def tilt_degrees(geometry: Geometry) -> float:
+    """Angle between the direction in which slices (k) are stacked and their normal."""
+    i, j, k = geometry.directions.T
+    normal = np.cross(i, j) / np.linalg.norm(np.cross(i, j))
+    along = float(k @ normal)
+    return float(np.degrees(np.arctan2(np.linalg.norm(k - along * normal), abs(along))))

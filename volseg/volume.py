@@ -85,6 +85,9 @@ class Source:
         Hash of what the files hold, independent of their names.
     notes
         What is unusual or was evened out, a sentence each.
+    stored
+        The grid of the stored slices, where the voxels were resampled onto straight ones (a gantry tilt); masks go
+        back there. Else None.
     """
 
     kind: Literal["nifti", "dicom", "array"] = "array"
@@ -96,6 +99,7 @@ class Source:
     notes: tuple[str, ...] = ()
     nifti: NiftiSource | None = None
     dicom: DicomSource | None = None
+    stored: Geometry | None = None
 
 
 @dataclass(frozen=True, eq=False)

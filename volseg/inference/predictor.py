@@ -14,7 +14,7 @@ from volseg.config import Recipe, canonical_modality
 from volseg.errors import InputError, ModelError, UsageError
 from volseg.geometry import Geometry
 from volseg.inference.engines import Precision, TorchEngine
-from volseg.inference.restore import restore
+from volseg.inference.restore import on_grid, restore
 from volseg.inference.sliding import sliding_logits
 from volseg.models import model_path
 from volseg.models.folder import ModelFolder, Span, TrainedOn, read_model
@@ -56,7 +56,7 @@ class Prediction:
     Attributes
     ----------
     labels
-        On the scan's own grid, post-processed.
+        On the grid of the scan's own slices, post-processed.
     windows
         Number of windows that the network saw, mirrored passes not counted.
     seconds
@@ -210,6 +210,8 @@ class Model:
         labels = restore(logits, prepared, self.recipe, volume.source)
         times.append(time.perf_counter())
         labels = apply_rules(labels, self.recipe.postprocess)
+        if volume.source.stored is not None:
+            labels = on_grid(labels, volume.source.stored)
         times.append(time.perf_counter())
         stages = ("preprocess", "network", "restore", "postprocess")
         seconds = {
@@ -241,7 +243,8 @@ class Model:
         Returns
         -------
         LabelVolume
-            On the volume's own grid: same shape, same affine.
+            On the volume's own grid: same shape, same affine. Where the volume was resampled from tilted slices, on
+            those.
         """
         return self.segment(volume, Options(mirroring=mirroring, precision=precision, device=device)).labels
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from torch import Tensor
 
 from volseg.config import Recipe
+from volseg.geometry import Geometry
 from volseg.preprocess import Prepared
-from volseg.resample import resize, resize_argmax
+from volseg.resample import resampled, resize, resize_argmax
 from volseg.volume import LabelVolume, Source
 
 
@@ -30,3 +33,11 @@ def restore(logits_CDHW: Tensor, prepared: Prepared, recipe: Recipe, source: Sou
             turned[(resize(region[None], shape, order=1)[0] > 0).numpy()] = label.value
     array = np.ascontiguousarray(prepared.axes.inverse().apply(turned))
     return LabelVolume(array, prepared.source, labels, source, f"{recipe.name} {recipe.version}")
+
+
+def on_grid(labels: LabelVolume, geometry: Geometry) -> LabelVolume:
+    """Labels on another grid: each voxel has that of the nearest voxel, or none where there is no voxel."""
+    if labels.geometry.same_grid(geometry):
+        return labels
+    array = np.ascontiguousarray(resampled(labels.array, labels.geometry, geometry, order=0, fill=0))
+    return replace(labels, array=array, geometry=geometry)
