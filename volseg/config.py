@@ -5,6 +5,7 @@ A key that isn't a field is an error. Axes are those of the tensor, (D, H, W), w
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -28,6 +29,14 @@ def _different(axes: tuple[int, ...]) -> tuple[int, ...]:
     return axes
 
 
+def _pattern(text: str) -> str:
+    try:
+        re.compile(text)
+    except (re.error, OverflowError, RecursionError) as error:
+        raise ValueError(f"not a regular expression: {error}") from error
+    return text
+
+
 Positive = Annotated[float, Field(gt=0)]
 Triple = tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]
 Spacing = tuple[Positive, Positive, Positive]
@@ -37,6 +46,7 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 Quantiles = Annotated[tuple[Probability, Probability], AfterValidator(_ascending)]
 Axes = Annotated[tuple[Annotated[int, Field(ge=0, le=2)], ...], AfterValidator(_different)]
 Byte = Annotated[int, Field(ge=0, le=255)]
+Pattern = Annotated[str, Field(min_length=1), AfterValidator(_pattern)]
 
 #: The orientation of models that use a file's own axes, reversed and not reoriented.
 STORED_KJI = "stored-KJI"
@@ -95,12 +105,17 @@ class LabelConfig(Section):
 
 
 class ChannelConfig(Section):
-    """One input channel."""
+    """One input channel. Where there are several, these rules find each one's series among those of a DICOM study."""
 
     name: str
     """Name of the channel, such as T1."""
     modalities: tuple[str, ...]
     """Modalities that it accepts, DICOM's terms."""
+    description: Pattern | None = None
+    """Regular expression, in any case, that occurs in the Series Description, such as "flair.*reg"."""
+    sequence: Pattern | None = None
+    """The same for what the headers say of the sequence: Scanning Sequence, Sequence Variant, Sequence Name, Pulse
+    Sequence Name and Protocol Name."""
 
     @field_validator("modalities")
     @classmethod
