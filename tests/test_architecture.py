@@ -44,7 +44,7 @@ EXCEPTIONS = {("volume.py", "export")}
 
 #: Where a library may be imported: a pattern for paths below `volseg/`.
 HOMES = {
-    "nibabel": r"interop\.py|loaders/nifti\.py|export/nifti\.py",
+    "nibabel": r"interop\.py|loaders/nifti_header\.py|export/nifti\.py",
     "pydicom": r"loaders/(dicom\w*|identity|study)\.py|export/dicom_\w+\.py",
     "highdicom": r"export/dicom_seg\.py",
     "SimpleITK": r"interop\.py",

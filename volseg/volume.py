@@ -37,11 +37,18 @@ class NiftiSource:
 
 @dataclass(frozen=True, kw_only=True)
 class Instance:
-    """One DICOM image of a volume: where it lies, and its identity."""
+    """One DICOM image of a volume: where it lies, and its identity.
+
+    Attributes
+    ----------
+    frame
+        Which frame of a multi-frame object, from 0; None for an object of a single image.
+    """
 
     path: Path
     sop_class_uid: str
     sop_instance_uid: str
+    frame: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +97,7 @@ class Source:
         back there. Else None.
     """
 
-    kind: Literal["nifti", "dicom", "array"] = "array"
+    kind: Literal["nifti", "nrrd", "metaimage", "dicom", "array"] = "array"
     name: str = "volume"
     path: Path | None = None
     modality: str | None = None

@@ -301,7 +301,7 @@ def test_a_damaged_gzip_is_noticed_by_its_checksum(tmp_path: Path) -> None:
     raw = bytearray(path.read_bytes())
     raw[-20] ^= 0xFF
     path.write_bytes(bytes(raw))
-    with pytest.raises(InputError, match="gzip is damaged") as caught:
+    with pytest.raises(InputError, match="compressed data are damaged") as caught:
         load(path)
     assert caught.value.code == "unreadable"
     assert "x.nii.gz" in str(caught.value)

@@ -51,10 +51,10 @@ class Candidate:
         File, or the folder that holds the series.
     files
         Those whose pixels form the volume: a DICOM series' in the order of its slices, channels in theirs.
-    series_uid
-        None for NIfTI, and where it is blank.
+    series_uid, study_uid, frame_of_reference_uid
+        None for files that aren't DICOM, and where they are blank.
     geometry
-        None where it can't be known.
+        None where it can't be known; that of the stored slices, which is sheared, where the series is tilted.
     channels
         Numbers a voxel.
     usable
@@ -63,10 +63,16 @@ class Candidate:
         Why not, for people and as a key of `volseg.errors.CODES`; None where usable.
     notes
         What is unusual or was evened out, a sentence each.
+    sequence
+        What a DICOM series says of its sequence and protocol.
+    slices
+        Of a DICOM series, in the order of k: the file, and which of its frames, from 0.
+    parts
+        The channels, where they are candidates of their own; the others then describe the first.
     """
 
     name: str
-    kind: Literal["dicom", "nifti"]
+    kind: Literal["dicom", "nifti", "nrrd", "metaimage"]
     modality: str | None
     description: str
     path: Path
@@ -79,6 +85,11 @@ class Candidate:
     reason: str | None = None
     code: str | None = None
     notes: tuple[str, ...] = ()
+    study_uid: str | None = None
+    frame_of_reference_uid: str | None = None
+    sequence: str = ""
+    slices: tuple[tuple[Path, int], ...] = ()
+    parts: tuple[Candidate, ...] = ()
 
     def load(self) -> Volume:
         """Read the voxels.
@@ -125,10 +136,17 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Ignored:
-    """A file that is no image to segment, and why."""
+    """A file that is no image to segment, and why.
+
+    Attributes
+    ----------
+    refers_to
+        UIDs of the series that a DICOM object refers to.
+    """
 
     path: Path
     reason: str
+    refers_to: tuple[str, ...] = ()
 
 
 def refusal(reason: str, *, code: str, path: Path | None = None) -> RefusalError:
