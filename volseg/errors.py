@@ -40,6 +40,8 @@ CODES: dict[str, str] = {
     "mixed-frame": "slices of one series in different frames of reference",
     "tilted": "slices that are not stacked along their normal (gantry tilt)",
     "grid-mismatch": "two images that should lie on one grid don't",
+    # labels
+    "overlap": "segments that overlap, where a mask has one label a voxel",
     # the series against the model
     "modality": "another modality than the model was trained on",
     "spacing": "a spacing outside the range that the model was trained on",
