@@ -87,7 +87,7 @@ def test_json_is_one_strict_document(study: Path, capsys: pytest.CaptureFixture[
     refused = next(entry for entry in document["candidates"] if entry["code"])
     assert refused["shape"] is refused["spacing_mm"] is refused["affine"] is refused["orientation"] is None
     assert refused["files"] == 3
-    assert document["ignored"] == [{"path": "notes.txt", "reason": "neither NIfTI nor DICOM"}]
+    assert document["ignored"] == [{"path": "notes.txt", "reason": "no image that volseg reads"}]
     keys = "name kind modality description path files series_uid shape spacing_mm affine orientation usable reason"
     assert all(set(entry) == {*keys.split(), "code", "notes"} for entry in document["candidates"])
 

@@ -161,11 +161,13 @@ def test_two_at_one_place_say_what_tells_them_apart() -> None:
 
 
 @pytest.mark.parametrize("degrees", [0.2, 5.0, 17.0, -17.0])
-def test_tilt_is_refused(degrees: float) -> None:
+def test_a_tilt_is_measured_and_its_grid_is_sheared(degrees: float) -> None:
     lean = np.tan(np.radians(degrees))
-    code, reason = code_of(planes([(0, lean * 5 * k, 5.0 * k) for k in range(12)]))
-    assert code == "tilted"
-    assert f"{abs(degrees):.1f} degrees" in reason
+    result = stack_planes(planes([(0, lean * 5 * k, 5.0 * k) for k in range(12)]))
+    assert result.tilt_degrees == pytest.approx(abs(degrees))
+    assert result.geometry.sheared
+    assert_allclose(result.geometry.affine[:3, 2], [0, -lean * 5, 5], atol=1e-12)
+    assert result.notes == ()
 
 
 def test_a_lean_within_rounding_is_none() -> None:

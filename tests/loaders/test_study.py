@@ -12,6 +12,7 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from tests.dicom_files import put, voxels, write_series
+from volseg.config import ChannelConfig
 from volseg.errors import InputError, RefusalError, UsageError
 from volseg.loaders import Candidate, find, load
 from volseg.loaders.candidate import safe_name
@@ -21,6 +22,10 @@ def write_nifti(path: Path, offset: int = 0, spacing: float = 1.0) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     nib.save(nib.Nifti1Image(voxels() + np.int16(offset), np.diag([spacing, 1, 2, 1])), path)
     return path
+
+
+def rules(number: int) -> list[ChannelConfig]:
+    return [ChannelConfig(name=f"channel {index}", modalities=("MR",)) for index in range(number)]
 
 
 def sha8(text: str) -> str:
@@ -36,7 +41,7 @@ def test_a_study_folder(tmp_path: Path) -> None:
     write_nifti(tmp_path / ".no.nii.gz")
     study = find(tmp_path)
     assert [candidate.kind for candidate in study.candidates] == ["nifti", "dicom"]
-    assert [(item.path.name, item.reason) for item in study.ignored] == [("readme.txt", "neither NIfTI nor DICOM")]
+    assert [(item.path.name, item.reason) for item in study.ignored] == [("readme.txt", "no image that volseg reads")]
     assert study.root == tmp_path
 
 
@@ -127,7 +132,7 @@ def test_files_of_one_case_are_its_channels(tmp_path: Path) -> None:
     write_nifti(tmp_path / "brain_0001.nii.gz", 1000)
     write_nifti(tmp_path / "brain_0000.nii")
     write_nifti(tmp_path / "other.nii.gz")
-    study = find(tmp_path, channels=2)
+    study = find(tmp_path, channels=rules(2))
     brain, other = sorted(study.candidates, key=lambda candidate: candidate.name)
     assert (brain.name, brain.channels, [path.name for path in brain.files]) == (
         "brain",
@@ -149,7 +154,7 @@ def test_with_one_channel_they_are_cases_of_their_own(tmp_path: Path) -> None:
 def test_an_absent_channel_is_refused(tmp_path: Path) -> None:
     write_nifti(tmp_path / "brain_0000.nii.gz")
     write_nifti(tmp_path / "brain_0002.nii.gz")
-    (candidate,) = find(tmp_path, channels=3).candidates
+    (candidate,) = find(tmp_path, channels=rules(3)).candidates
     assert (candidate.code, candidate.usable) == ("channels", False)
     assert candidate.reason is not None
     assert "0000, 0002" in candidate.reason
@@ -160,7 +165,7 @@ def test_an_absent_channel_is_refused(tmp_path: Path) -> None:
 def test_channels_on_different_grids_are_refused(tmp_path: Path) -> None:
     write_nifti(tmp_path / "brain_0000.nii.gz")
     write_nifti(tmp_path / "brain_0001.nii.gz", spacing=1.5)
-    (candidate,) = find(tmp_path, channels=2).candidates
+    (candidate,) = find(tmp_path, channels=rules(2)).candidates
     assert candidate.code == "grid-mismatch"
     assert candidate.reason is not None
     assert "brain_0001" in candidate.reason
@@ -169,7 +174,7 @@ def test_channels_on_different_grids_are_refused(tmp_path: Path) -> None:
 def test_a_damaged_channel_refuses_the_case(tmp_path: Path) -> None:
     write_nifti(tmp_path / "brain_0000.nii.gz")
     (tmp_path / "brain_0001.nii.gz").write_bytes(b"junk")
-    (candidate,) = find(tmp_path, channels=2).candidates
+    (candidate,) = find(tmp_path, channels=rules(2)).candidates
     assert candidate.code == "unreadable"
     assert candidate.reason is not None
     assert "brain_0001" in candidate.reason

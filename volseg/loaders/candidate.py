@@ -91,8 +91,13 @@ class Candidate:
     slices: tuple[tuple[Path, int], ...] = ()
     parts: tuple[Candidate, ...] = ()
 
-    def load(self) -> Volume:
+    def load(self, *, resample_tilt: bool = False) -> Volume:
         """Read the voxels.
+
+        Parameters
+        ----------
+        resample_tilt
+            Load a series with a tilt as well, on straight slices; ``source.stored`` is then the grid of its own.
 
         Returns
         -------
@@ -105,12 +110,16 @@ class Candidate:
             Not usable, for the reason that `reason` and `code` give; or the voxels turn out to be damaged, not finite,
             or compressed in a way that no installed codec reads.
         """
-        if self.code is not None:
+        tilted = self.code == "tilted" and resample_tilt
+        if self.code is not None and not tilted:
             raise refusal(self.reason or "", code=self.code, path=self.path)
         # The readers make candidates, so they can't be imported before this class is there.
-        from volseg.loaders import dicom_pixels, nifti
+        from volseg.loaders import channels, dicom_pixels, nifti, tilt
 
-        return nifti.read(self) if self.kind == "nifti" else dicom_pixels.read(self)
+        if self.parts:
+            return channels.read(self, resample_tilt=resample_tilt)
+        volume = nifti.read(self) if self.kind == "nifti" else dicom_pixels.read(self)
+        return tilt.straightened(volume) if tilted else volume
 
     def as_json(self, root: Path) -> dict[str, Any]:
         """Entry of ``inspect --json``, with the path relative to `root`."""

@@ -1,28 +1,31 @@
-"""DICOM headers to series: group, check, sort, and say for each whether it makes a volume."""
+"""DICOM headers to series: group, check, split, sort, and say for each volume whether it can be used."""
 
 from __future__ import annotations
 
-import filecmp
 import hashlib
+import math
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
 from volseg.config import canonical_modality
 from volseg.errors import GeometryError, InputError, RefusalError
 from volseg.geometry import Geometry
+from volseg.loaders import archive
 from volseg.loaders.candidate import Candidate, Ignored, count, digest8, safe_name
-from volseg.loaders.dicom_header import DISTINGUISHING, STORAGE, Header, blank_identity, element_text
-from volseg.loaders.stack import Plane, stack_planes
+from volseg.loaders.dicom_header import DISTINGUISHING, IDENTITY, SEQUENCE, Header, same_image
+from volseg.loaders.pet import pet_notes
+from volseg.loaders.sop_class import is_projection, is_ultrasound, modality_of
+from volseg.loaders.split import Part, split_planes
+from volseg.loaders.stack import Plane
 
 #: Longest part of a case name that is the series description.
 DESCRIPTION_LENGTH = 40
-#: Modality by storage class, where the modality is blank.
-_MODALITIES = {"2": "CT", "4": "MR", "128": "PT"}
+#: What the files of one series share, beside their series UID, even where an anonymiser gave that to several.
+_SHARED = ("StudyInstanceUID", "SeriesInstanceUID", "PatientID", "Modality")
 
 
 def group_series(headers: Iterable[Header]) -> list[list[Header]]:
@@ -32,52 +35,69 @@ def group_series(headers: Iterable[Header]) -> list[list[Header]]:
     """
     series: dict[tuple[str, ...], list[Header]] = defaultdict(list)
     for header in headers:
-        shared = [header.text(keyword) for keyword in ("StudyInstanceUID", "SeriesInstanceUID")]
+        shared = [header.text(keyword) for keyword in _SHARED]
         if not shared[1]:
             shared += [
                 str(header.path.parent),
-                *(
-                    header.text(keyword)
-                    for keyword in ("Modality", "SeriesNumber", "SeriesDescription", "FrameOfReferenceUID")
-                ),
+                *(header.text(keyword) for keyword in ("SeriesNumber", "SeriesDescription", "FrameOfReferenceUID")),
             ]
         series[tuple(shared)].append(header)
     return [series[key] for key in sorted(series)]
 
 
-def describe(headers: Sequence[Header]) -> tuple[Candidate, list[Ignored]]:
-    """Candidate from the files of one series, and the copies among them that are left out."""
+def describe(headers: Sequence[Header]) -> tuple[list[Candidate], list[Ignored]]:
+    """Candidates from the files of one series, and the copies among them that are left out."""
     kept, copies = _without_copies(headers)
     notes = [f"{count(len(copies), 'file')} that are copies of others were left out"] if copies else []
-    geometry, refused = None, None
+    notes += identity_notes(kept)
+    images = [image for header in kept for image in header.split()]
     try:
         _check_pixels(kept)
-        stack = stack_planes(_planes(kept))
-        kept = [kept[index] for index in stack.order]
-        geometry = stack.geometry
-        notes += [*stack.notes, *_hints(kept)]
+        parts = split_planes(_planes(images))
     except RefusalError as error:
-        refused = error
-    notes += identity_notes([header.dataset for header in kept])
-    return _candidate(kept, geometry, refused, notes), copies
+        return [_candidate(images, None, error, notes)], copies
+    candidates = []
+    for part in parts:
+        of_part = [images[index] for index in part.indices]
+        candidates.append(_part_candidate(of_part, part, len(parts), notes))
+    return candidates, copies
+
+
+def _part_candidate(images: list[Header], part: Part, parts: int, notes: list[str]) -> Candidate:
+    said = [f"one of {parts} volumes in its series, told apart by {', '.join(part.attributes)}"] if parts > 1 else []
+    refused: RefusalError | None = part.refused
+    geometry = None
+    if part.stack is not None:
+        geometry = part.stack.geometry
+        said += [*part.stack.notes, *_hints(images, whole=parts == 1)]
+        if part.stack.tilt_degrees:
+            refused = GeometryError(
+                f"the slices are stacked {part.stack.tilt_degrees:.1f} degrees off their normal (gantry tilt);"
+                " --resample-tilt puts them onto a straight grid",
+                code="tilted",
+            )
+    return _candidate(images, geometry, refused, [*notes, *said], part.names)
 
 
 def _candidate(
-    headers: Sequence[Header], geometry: Geometry | None, refused: RefusalError | None, notes: list[str]
+    images: Sequence[Header],
+    geometry: Geometry | None,
+    refused: RefusalError | None,
+    notes: list[str],
+    names: Sequence[str] = (),
 ) -> Candidate:
-    first = headers[0]
-    modality = canonical_modality(first.text("Modality")) or _MODALITIES.get(
-        first.sop_class_uid.removeprefix(STORAGE).split(".")[0]
-    )
+    first = images[0]
+    modality = canonical_modality(first.text("Modality")) or modality_of(first.sop_class_uid)
     number = first.integer("SeriesNumber")
     description = first.text("SeriesDescription")
     series_uid = first.text("SeriesInstanceUID")
-    paths = tuple(header.path for header in headers)
+    paths = tuple(dict.fromkeys(image.path for image in images))
     parts = (
         safe_name(modality or ""),
         "x" if number is None else str(number),
         safe_name(description, DESCRIPTION_LENGTH),
-        digest8([series_uid] if series_uid else sorted(_instance_ids(headers))),
+        digest8([series_uid] if series_uid else sorted(_instance_ids(images))),
+        *(safe_name(name, DESCRIPTION_LENGTH) for name in names),
     )
     return Candidate(
         name="-".join(parts),
@@ -93,7 +113,11 @@ def _candidate(
         usable=refused is None,
         reason=refused.reason if refused else None,
         code=refused.code if refused else None,
-        notes=tuple(notes),
+        notes=(*notes, *(pet_notes(paths[0]) if modality == "PT" else ())),
+        study_uid=first.text("StudyInstanceUID") or None,
+        frame_of_reference_uid=first.text("FrameOfReferenceUID") or None,
+        sequence=" ".join(filter(None, (first.text(keyword) for keyword in SEQUENCE))),
+        slices=tuple((image.path, image.frame or 0) for image in images),
     )
 
 
@@ -117,19 +141,19 @@ def damaged(path: Path, error: RefusalError) -> Candidate:
     )
 
 
-def _instance_ids(headers: Sequence[Header]) -> list[str]:
+def _instance_ids(images: Sequence[Header]) -> list[str]:
     """SOP instance UIDs, or where there are none at all, what the files hold."""
-    return [header.sop_instance_uid or hashlib.sha256(header.path.read_bytes()).hexdigest() for header in headers]
+    return [image.sop_instance_uid or hashlib.sha256(archive.read_bytes(image.path)).hexdigest() for image in images]
 
 
 def _without_copies(headers: Sequence[Header]) -> tuple[list[Header], list[Ignored]]:
-    """Leave out files that are byte for byte the same as another of the same instance UID."""
+    """Leave out files that hold the same image as another of the same instance UID."""
     kept: list[Header] = []
     copies: list[Ignored] = []
     seen: dict[tuple[str, str], list[Header]] = defaultdict(list)
     for header in sorted(headers, key=lambda header: header.path):
         alike = seen[header.sop_instance_uid, header.text("ImagePositionPatient")]
-        original = next((other for other in alike if filecmp.cmp(other.path, header.path, shallow=False)), None)
+        original = next((other for other in alike if same_image(other, header)), None)
         if original is None:
             alike.append(header)
             kept.append(header)
@@ -142,27 +166,31 @@ def _check_pixels(headers: Sequence[Header]) -> None:
     """Refuse what makes no volume, whatever its geometry."""
     for header in headers:
         name = header.path.name
+        class_name = UID(header.sop_class_uid).name
         if header.problem:
             raise InputError(f"{name}: {header.problem}", code="unreadable")
+        if is_projection(header.sop_class_uid):
+            raise GeometryError(f"{name}: an image in projection ({class_name}), no slice of a volume", code="not-3d")
         if (header.integer("SamplesPerPixel") or 1) != 1 or not (
             header.text("PhotometricInterpretation") or "MONOCHROME2"
         ).startswith("MONOCHROME"):
             raise InputError(f"{name}: colour pixels; a scan has one number a voxel", code="not-scalar")
-        class_name = UID(header.sop_class_uid).name
-        if (header.integer("NumberOfFrames") or 1) > 1 or "Enhanced" in class_name:
+        if is_ultrasound(header.sop_class_uid):
+            raise InputError(f"{name}: ultrasound, which has no grid in the patient", code="unsupported")
+        if header.frames and not any(header.frames):
             raise InputError(
-                f"{name}: a multi-frame object ({class_name}); convert it to one file a slice", code="unsupported"
+                f"{name}: {class_name} of {len(header.frames)} frames without a position each; convert it to one file"
+                " a slice",
+                code="unsupported",
             )
         if header.integer("BitsAllocated") not in (8, 16, 32):
             raise InputError(f"{name}: {header.text('BitsAllocated') or 'no'} bits a pixel", code="unsupported")
-        if "ModalityLUTSequence" in header.dataset:
+        if header.text("ModalityLUTSequence"):
             raise InputError(f"{name}: values through a modality look-up table", code="unsupported")
         if not _decodable(header.transfer_syntax):
             raise InputError(
                 f"{name}: no codec for {header.transfer_syntax.name}; decompress the files first", code="unsupported"
             )
-    if len(headers) < 2:
-        raise GeometryError("a single slice; give the folder that holds the whole series", code="not-3d")
 
 
 def _decodable(syntax: UID) -> bool:
@@ -174,13 +202,14 @@ def _decodable(syntax: UID) -> bool:
         return False
 
 
-def _planes(headers: Sequence[Header]) -> list[Plane]:
+def _planes(images: Sequence[Header]) -> list[Plane]:
     planes = []
-    for header in headers:
+    for header in images:
         position = header.numbers("ImagePositionPatient", 3)
         directions = header.numbers("ImageOrientationPatient", 6)
         spacing = header.numbers("PixelSpacing", 2)
         rows, columns = header.integer("Rows") or 0, header.integer("Columns") or 0
+        name = header.path.name if header.frame is None else f"frame {header.frame + 1} of {header.path.name}"
         given = {
             "ImagePositionPatient": position,
             "ImageOrientationPatient": directions,
@@ -189,27 +218,46 @@ def _planes(headers: Sequence[Header]) -> list[Plane]:
         if position is None or directions is None or given["PixelSpacing"] is None or spacing is None:
             absent = " and no ".join(keyword for keyword, value in given.items() if value is None)
             raise GeometryError(
-                f"{header.path.name} has no valid {absent}; export the series anew from its source",
+                f"{name} has no valid {absent}; export the series anew from its source",
                 code="missing-geometry",
             )
         planes.append(
             Plane(
-                name=header.path.name,
+                name=name,
                 position=position,
                 row=directions[:3],
                 column=directions[3:],
                 spacing_mm=(spacing[1], spacing[0]),
                 size=(columns, rows),
                 frame=header.text("FrameOfReferenceUID"),
-                tags={keyword: header.text(keyword) for keyword in DISTINGUISHING},
+                tags={keyword: _comparable(header.text(keyword)) for keyword in DISTINGUISHING},
             )
         )
     return planes
 
 
-def _hints(headers: Sequence[Header]) -> list[str]:
-    """Notes where the files hint at slices that are absent at an end, which geometry can't show."""
+def _comparable(text: str) -> str:
+    """`text`, or the number that it is: 4.60 and 4.6 are one echo time."""
+    try:
+        number = float(text)
+    except ValueError:
+        return text
+    return f"{number:.15g}" if math.isfinite(number) else text
+
+
+def _hints(headers: Sequence[Header], *, whole: bool) -> list[str]:
+    """Notes where the files hint at slices that are absent at an end, which geometry can't show.
+
+    Parameters
+    ----------
+    whole
+        Whether these are all images of the series: only then do its numbers say something of them.
+    """
     notes = []
+    if any(header.text("PhotometricInterpretation") == "MONOCHROME1" for header in headers):
+        notes.append("MONOCHROME1: low values are shown bright; the values are kept as stored")
+    if not whole or headers[0].frame is not None:
+        return notes
     promised = max((header.integer("ImagesInAcquisition") or 0 for header in headers), default=0)
     if promised > len(headers):
         notes.append(
@@ -222,16 +270,14 @@ def _hints(headers: Sequence[Header]) -> list[str]:
             f"InstanceNumber goes from {numbers[0]} to {numbers[-1]} for {count(len(headers), 'slice')}: slices may be"
             " absent at an end"
         )
-    if any(header.text("PhotometricInterpretation") == "MONOCHROME1" for header in headers):
-        notes.append("MONOCHROME1: low values are shown bright; the values are kept as stored")
     return notes
 
 
-def identity_notes(datasets: Sequence[Dataset]) -> list[str]:
+def identity_notes(headers: Sequence[Header]) -> list[str]:
     """The note to give where UIDs are blank."""
-    blank = blank_identity(datasets)
+    blank = sorted({keyword for header in headers for keyword in header.blank_identity}, key=IDENTITY.index)
     if not blank:
         return []
-    kept = all(element_text(dataset.file_meta, "MediaStorageSOPInstanceUID") for dataset in datasets)
+    kept = all(header.text("MediaStorageSOPInstanceUID") for header in headers)
     held = "; class and instance are taken from the file meta information" if kept and "SOPInstanceUID" in blank else ""
     return [f"blank in the files: {', '.join(blank)}{held}. DICOM objects can't refer to such a series (--repair-uids)"]

@@ -1,20 +1,24 @@
-"""The header of a DICOM file, with pydicom: what it says, what kind of object it is, and whether it is all there.
+"""The header of a DICOM file: what it says, what kind of object it is, and whether it is all there.
 
 A file is read up to its pixel data; whether those are complete is told by lengths, without reading them.
 """
 
 from __future__ import annotations
 
+import io
 import math
-import os
+import struct
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO, Literal
 
 import pydicom
+from pydicom.charset import convert_encodings, decode_bytes
+from pydicom.datadict import dictionary_VR, tag_for_keyword
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.uid import (
     UID,
@@ -25,30 +29,43 @@ from pydicom.uid import (
 )
 
 from volseg.errors import InputError
+from volseg.loaders import archive
 from volseg.loaders.candidate import Ignored
+from volseg.loaders.dicom_frames import frame_values
+from volseg.loaders.dicom_scan import scan
+from volseg.loaders.sop_class import kind_of_no_scan, references
 
-#: What may tell images at one position apart, for the message.
+#: What may tell images at one position apart, the most telling first.
 DISTINGUISHING = (
-    "AcquisitionNumber",
-    "EchoNumbers",
+    "StackID",
+    "DiffusionBValue",
     "EchoTime",
+    "EchoNumbers",
+    "InversionTime",
+    "FlipAngle",
+    "ImageType",
+    "ComplexImageComponent",
     "TemporalPositionIdentifier",
     "TriggerTime",
-    "DiffusionBValue",
-    "ImageType",
+    "AcquisitionNumber",
     "ConvolutionKernel",
+    "DiffusionGradientOrientation",
+    "AcquisitionDateTime",
     "AcquisitionTime",
     "ContentTime",
     "InstanceNumber",
 )
+#: What tells which series of a study is which, beside its description.
+SEQUENCE = ("ProtocolName", "SequenceName", "PulseSequenceName", "ScanningSequence", "SequenceVariant")
+#: UIDs without which a DICOM object can't refer to a series.
+IDENTITY = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")
 #: What is read of a header.
-TAGS = (
+KEYWORDS = (
     *DISTINGUISHING,
-    "SOPClassUID",
-    "SOPInstanceUID",
-    "StudyInstanceUID",
-    "SeriesInstanceUID",
-    "FrameOfReferenceUID",
+    *SEQUENCE,
+    *IDENTITY,
+    "SpecificCharacterSet",
+    "PatientID",
     "Modality",
     "SeriesNumber",
     "SeriesDescription",
@@ -63,61 +80,68 @@ TAGS = (
     "PhotometricInterpretation",
     "BitsAllocated",
     "BitsStored",
+    "HighBit",
     "PixelRepresentation",
+    "PixelPaddingValue",
     "RescaleSlope",
     "RescaleIntercept",
     "ModalityLUTSequence",
+    "SharedFunctionalGroupsSequence",
+    "Units",
+    "MediaStorageSOPClassUID",
+    "MediaStorageSOPInstanceUID",
+    "TransferSyntaxUID",
 )
-#: UIDs without which a DICOM object can't refer to a series.
-IDENTITY = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")
 
-#: What the UIDs of storage classes start with.
-STORAGE = "1.2.840.10008.5.1.4.1.1."
-#: Classes of objects with pixels that are no scan.
-_NO_SCAN = {
-    **{f"{STORAGE}7{end}": "secondary capture (a screenshot)" for end in ("", ".1", ".2", ".3", ".4")},
-    f"{STORAGE}66.4": "segmentation",
-    f"{STORAGE}66.7": "segmentation",
-    f"{STORAGE}30": "parametric map",
-    f"{STORAGE}481.2": "radiotherapy dose",
-}
 #: What a file without its pixels has as its problem.
-_NO_PIXELS = "the file ends before its pixel data; copy it again"
+NO_PIXELS = "the file ends before its pixel data; copy it again"
 _UNDEFINED = 0xFFFFFFFF
 #: A group whose first element starts a DICOM file without a preamble: file meta information, or the data set.
 _FIRST_GROUPS = (b"\x02\x00", b"\x08\x00")
+_TAGS = {tag: keyword for keyword in KEYWORDS if (tag := tag_for_keyword(keyword)) is not None}
+#: Where scanners of before the standard element keep the b-value: the block's creator, and the element in its block.
+_PRIVATE_B_VALUES = {
+    0x0019100C: (0x00190010, "SIEMENS MR HEADER"),
+    0x00431039: (0x00430010, "GEMS_PARM_01"),
+    0x20011003: (0x20010010, "Philips Imaging DD 001"),
+}
+_WANTED = frozenset(_TAGS) | frozenset(_PRIVATE_B_VALUES) | {tag for tag, _ in _PRIVATE_B_VALUES.values()}
+_BINARY = {"US": "H", "SS": "h", "UL": "L", "SL": "l", "FL": "f", "FD": "d"}
+_SEQUENCES = frozenset(("ModalityLUTSequence", "SharedFunctionalGroupsSequence"))
 
 
 @dataclass(frozen=True)
 class Header:
-    """One DICOM image file, as far as its pixels.
+    """One DICOM image, as far as its pixels: a file, or one frame of a file.
 
     Attributes
     ----------
-    dataset
-        The elements that volseg looks at.
+    values
+        By keyword, as text: what volseg looks at, of the data set and of the file meta information. Several values are
+        separated by a backslash. A sequence is ``"1"`` where it isn't empty.
     problem
         What is wrong with the pixel data, such as that they are cut short; None where nothing is.
+    frames
+        Of a multi-frame file: what each frame says of itself; empty elsewhere.
+    frame
+        Number of this frame in its file, from 0; None in a file of a single frame.
     """
 
     path: Path
-    dataset: Dataset
+    values: Mapping[str, str]
     problem: str | None = None
+    frames: tuple[Mapping[str, str], ...] = field(default=(), repr=False)
+    frame: int | None = None
 
     def text(self, keyword: str) -> str:
-        """Value as text, empty where it is absent, blank or damaged."""
-        return element_text(self.dataset, keyword)
-
-    def meta(self, keyword: str) -> str:
-        """The same of an element of the file meta information."""
-        return element_text(self.dataset.file_meta, keyword)
+        """Value as text, empty where it is absent or blank."""
+        return self.values.get(keyword, "")
 
     def numbers(self, keyword: str, length: int) -> tuple[float, ...] | None:
         """`length` finite numbers, or None."""
         try:
-            value = self.dataset.get(keyword)
-            numbers = tuple(float(item) for item in (value if length > 1 else [value]))
-        except (TypeError, ValueError, OverflowError):
+            numbers = tuple(float(item) for item in self.text(keyword).split("\\"))
+        except ValueError:
             return None
         return numbers if len(numbers) == length and all(map(math.isfinite, numbers)) else None
 
@@ -129,17 +153,42 @@ class Header:
     @property
     def sop_class_uid(self) -> str:
         """From the data set, else from the file meta information."""
-        return self.text("SOPClassUID") or self.meta("MediaStorageSOPClassUID")
+        return self.text("SOPClassUID") or self.text("MediaStorageSOPClassUID")
 
     @property
     def sop_instance_uid(self) -> str:
         """From the data set, else from the file meta information."""
-        return self.text("SOPInstanceUID") or self.meta("MediaStorageSOPInstanceUID")
+        return self.text("SOPInstanceUID") or self.text("MediaStorageSOPInstanceUID")
 
     @property
     def transfer_syntax(self) -> UID:
         """How the pixels are encoded."""
-        return transfer_syntax(self.dataset)
+        return UID(self.text("TransferSyntaxUID"))
+
+    @property
+    def blank_identity(self) -> list[str]:
+        """Keywords of `IDENTITY` that are blank."""
+        return [keyword for keyword in IDENTITY if not self.text(keyword)]
+
+    def split(self) -> list[Header]:
+        """Return the header of each frame, with what the file says of all of them; a single image's is itself."""
+        if not self.frames:
+            return [self]
+        return [
+            replace(self, values={**self.values, **values}, frames=(), frame=index)
+            for index, values in enumerate(self.frames)
+        ]
+
+
+def same_image(first: Header, second: Header) -> bool:
+    """Whether two files hold the same image: the same bytes, or else the same values and the same pixel data."""
+    contents = [archive.read_bytes(header.path) for header in (first, second)]
+    if contents[0] == contents[1]:
+        return True
+    if (first.values, first.frames) != (second.values, second.frames) or first.problem or second.problem:
+        return False
+    pixels = [pydicom.dcmread(io.BytesIO(content), force=True).get("PixelData") for content in contents]
+    return pixels[0] is not None and pixels[0] == pixels[1]
 
 
 def element_text(dataset: Dataset, keyword: str) -> str:
@@ -164,16 +213,13 @@ def transfer_syntax(dataset: Dataset) -> UID:
 
 @contextmanager
 def tolerant() -> Iterator[None]:
-    """Read what is there: pydicom's warnings on values that break a rule are nothing for a terminal."""
+    """Read what is there: pydicom's warnings on values that break a rule are nothing for a terminal.
+
+    For the main thread alone, around those that it starts: Python keeps its warning filters for all of them.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
-
-
-def blank_identity(datasets: Iterable[Dataset]) -> list[str]:
-    """Keywords of `IDENTITY` that are blank in any of the data sets."""
-    datasets = list(datasets)
-    return [keyword for keyword in IDENTITY if any(not element_text(dataset, keyword) for dataset in datasets)]
 
 
 def is_dicom(path: Path) -> bool:
@@ -184,7 +230,7 @@ def is_dicom(path: Path) -> bool:
     OSError
         The file can't be opened.
     """
-    with path.open("rb") as file:
+    with archive.open_binary(path) as file:
         head = file.read(132)
     return head[128:] == b"DICM" or _bare(head) or path.suffix.lower() == ".dcm"
 
@@ -200,24 +246,20 @@ def _bare(head: bytes) -> bool:
 def read_header(path: Path) -> Header | Ignored:
     """Read one file up to its pixels.
 
+    Returns
+    -------
+    Header or Ignored
+        Ignored for an object that is no scan, with the UIDs of the series that it refers to.
+
     Raises
     ------
     InputError
         Code ``unreadable``: the file is not DICOM, or damaged, or cut short before its pixels.
     """
     try:
-        with tolerant(), path.open("rb") as file:
-            bare = file.read(132)[128:] != b"DICM"
-            file.seek(0)
-            header = Header(path, pydicom.dcmread(file, stop_before_pixels=True, specific_tags=list(TAGS), force=bare))
-            if bare and not (header.text("Modality") or header.text("SOPClassUID")):
-                raise InputError("not a DICOM file, whatever its name says", code="unreadable", path=path)
-            if header.transfer_syntax == DeflatedExplicitVRLittleEndian:
-                # Unzipped as a whole: were it cut short in there, there would be an error by now.
-                problem = None if "Rows" in header.dataset else _NO_PIXELS
-            else:
-                problem = _pixel_problem(file, header)
-            kind = _kind_of_no_scan(header, problem)
+        size = archive.size_of(path)
+        with archive.open_binary(path) as file:
+            return _scanned(path, file, size) or _parsed(path, file, size)
     except OSError as error:
         raise InputError(f"can't be read: {error.strerror or error}", code="unreadable", path=path) from error
     except InputError:
@@ -226,30 +268,134 @@ def read_header(path: Path) -> Header | Ignored:
         # pydicom raises what it stumbles over; from a file made of junk that may be anything.
         why = " ".join(str(error).split())[:100]
         raise InputError(f"a damaged DICOM file ({why})", code="unreadable", path=path) from error
-    return replace(header, problem=problem) if kind is None else Ignored(path, kind)
 
 
-def _kind_of_no_scan(header: Header, problem: str | None) -> str | None:
-    """Say what an object is that is no scan, or None."""
+def _scanned(path: Path, file: BinaryIO, size: int) -> Header | Ignored | None:
+    """The header of a plain image, the fast way; None for anything that takes more than that."""
+    found = scan(file, size, _WANTED)
+    if found is None or found.pixels is None:
+        return None
+    values = _values({tag: (vr.decode("ascii"), value) for tag, (vr, value) in found.elements.items()}, "<")
+    header = Header(path, values)
+    if "SharedFunctionalGroupsSequence" in values or (header.integer("NumberOfFrames") or 1) > 1:
+        return None
+    if kind_of_no_scan(header.sop_class_uid, values.get("ImageType", "")) is not None:
+        return None
+    file.seek(found.pixels)
+    return replace(header, problem=_pixel_problem(file, header, size))
+
+
+def _parsed(path: Path, file: BinaryIO, size: int) -> Header | Ignored:
+    """The header of any DICOM file, with pydicom."""
+    file.seek(0)
+    bare = file.read(132)[128:] != b"DICM"
+    file.seek(0)
+    dataset = pydicom.dcmread(file, stop_before_pixels=True, force=bare)
+    header = Header(path, {**_dataset_values(dataset), "TransferSyntaxUID": transfer_syntax(dataset)})
+    if bare and not (header.text("Modality") or header.text("SOPClassUID")):
+        raise InputError("not a DICOM file, whatever its name says", code="unreadable", path=path)
+    kind = kind_of_no_scan(header.sop_class_uid, header.text("ImageType"))
+    if kind is None:
+        if header.transfer_syntax == DeflatedExplicitVRLittleEndian:
+            # Unzipped as a whole: were it cut short in there, there would be an error by now.
+            problem = None if "Rows" in dataset else NO_PIXELS
+        else:
+            problem = _pixel_problem(file, header, size)
+        if not _is_other_object(header, problem):
+            return replace(header, problem=problem, frames=frame_values(dataset))
+        kind = f"{UID(header.sop_class_uid).name.removesuffix(' Storage')}, no image"
+    return Ignored(path, f"DICOM {kind}", refers_to=references(dataset))
+
+
+def _is_other_object(header: Header, problem: str | None) -> bool:
+    """Whether it has no pixels because objects of its kind have none."""
     uid = UID(header.sop_class_uid)
-    if uid in _NO_SCAN:
-        return f"DICOM {_NO_SCAN[uid]}, no scan"
-    if "LOCALIZER" in header.text("ImageType").upper():
-        return "DICOM localizer, no scan"
     # A UID that pydicom doesn't know is a vendor's if the file says it twice, else it may be cut short.
-    known = uid.name != uid or header.text("SOPClassUID") == header.meta("MediaStorageSOPClassUID")
-    if problem == _NO_PIXELS and uid and known and "Image Storage" not in uid.name:
-        return f"DICOM {uid.name.removesuffix(' Storage')}, no image"
-    return None
+    known = uid.name != uid or header.text("SOPClassUID") == header.text("MediaStorageSOPClassUID")
+    return problem == NO_PIXELS and bool(uid) and known and "Image Storage" not in uid.name
 
 
-def _pixel_problem(file: BinaryIO, header: Header) -> str | None:
+def _dataset_values(dataset: Dataset) -> dict[str, str]:
+    """What `_values` gives, of a data set that pydicom read: by the bytes, before pydicom judges them."""
+    elements: dict[int, tuple[str, bytes]] = {}
+    read = {}
+    meta = getattr(dataset, "file_meta", Dataset())
+    for source in (meta, dataset):
+        for tag in _WANTED:
+            if tag not in source:
+                continue
+            element = source.get_item(tag)
+            if isinstance(element, RawDataElement):
+                elements[tag] = (element.VR or "", element.value or b"")
+            elif element is not None and tag in _TAGS:
+                # What pydicom had to look at for itself.
+                value = element.value
+                text = str(value or "") if element.VM < 2 else "\\".join(map(str, value))
+                read[_TAGS[tag]] = text if element.VR != "SQ" else "1" if len(value) else ""
+    little = dataset.original_encoding[1] is not False
+    return {keyword: text for keyword, text in (_values(elements, "<" if little else ">") | read).items() if text}
+
+
+def _values(elements: Mapping[int, tuple[str, bytes]], order: str) -> dict[str, str]:
+    """Texts by keyword, of elements given as value representation and bytes; blank ones are left out."""
+    charset = _charset(elements)
+    values = {}
+    for tag, keyword in _TAGS.items():
+        if tag in elements:
+            vr, raw = elements[tag]
+            vr = dictionary_VR(tag) if vr in ("", "UN") else vr
+            if keyword in _SEQUENCES:
+                text = "1" if raw and raw[:8] != b"\xfe\xff\xdd\xe0\0\0\0\0" else ""
+            else:
+                text = _text(vr[:2], raw, order, charset)
+            if text:
+                values[keyword] = text
+    if "DiffusionBValue" not in values and (b_value := _private_b_value(elements, order)):
+        values["DiffusionBValue"] = b_value
+    return values
+
+
+def _charset(elements: Mapping[int, tuple[str, bytes]]) -> list[str]:
+    said = elements.get(0x00080005, ("", b""))[1].decode("ascii", "replace").strip(" \0")
+    try:
+        return convert_encodings(said.split("\\")) if said else ["iso8859"]
+    except LookupError:
+        return ["iso8859"]
+
+
+def _text(vr: str, raw: bytes, order: str, charset: list[str]) -> str:
+    if vr in _BINARY:
+        code = _BINARY[vr]
+        size = struct.calcsize(order + code)
+        numbers = struct.unpack(f"{order}{len(raw) // size}{code}", raw[: len(raw) // size * size])
+        return "\\".join(f"{number:.17g}" if code in "fd" else str(number) for number in numbers)
+    if raw.isascii() and b"\x1b" not in raw:
+        text = raw.decode("ascii")
+    else:
+        try:
+            text = decode_bytes(raw, charset, set())
+        except (LookupError, UnicodeError):
+            text = raw.decode("latin-1")
+    return "\\".join(part.strip(" \0") for part in text.split("\\")).strip("\\") if "\\" in text else text.strip(" \0")
+
+
+def _private_b_value(elements: Mapping[int, tuple[str, bytes]], order: str) -> str:
+    for tag, (creator, name) in _PRIVATE_B_VALUES.items():
+        if tag in elements and elements.get(creator, ("", b""))[1].decode("latin-1").strip(" \0") == name:
+            vr, raw = elements[tag]
+            text = _text({0x20011003: "FL"}.get(tag, "IS") if vr in ("", "UN") else vr, raw, order, ["iso8859"])
+            first = text.split("\\")[0]
+            # GE adds 1e9 to the b-value.
+            return str(int(first) % 10**9) if tag == 0x00431039 and first.isdigit() else first
+    return ""
+
+
+def _pixel_problem(file: BinaryIO, header: Header, size: int) -> str | None:
     """What is wrong with the pixel data at which `file` stands."""
     order: Literal["little", "big"] = "big" if header.transfer_syntax == ExplicitVRBigEndian else "little"
-    size = os.fstat(file.fileno()).st_size
     head = file.read(8)
     if len(head) < 8 or int.from_bytes(head[:2], order) != 0x7FE0:
-        return _NO_PIXELS
+        return NO_PIXELS
     # By the bytes and not by the transfer syntax, which some files get wrong.
     length = int.from_bytes(file.read(4) if head[4:6] in (b"OB", b"OW", b"OF", b"OD", b"UN") else head[4:], order)
     if length == _UNDEFINED:

@@ -19,7 +19,7 @@ from pydicom.uid import UID, JPEG2000TransferSyntaxes, JPEGLSTransferSyntaxes
 
 from volseg.errors import InputError
 from volseg.loaders.candidate import Candidate
-from volseg.loaders.dicom_header import Header, blank_identity, read_header, tolerant, transfer_syntax
+from volseg.loaders.dicom_header import Header, read_header, tolerant, transfer_syntax
 from volseg.volume import DicomSource, Instance, Source, Volume, Voxels
 
 #: Slices decoded at the same time; codecs run outside Python's lock.
@@ -82,7 +82,7 @@ def _source(headers: Sequence[Header]) -> DicomSource:
         series_uid=first.text("SeriesInstanceUID"),
         frame_of_reference_uid=first.text("FrameOfReferenceUID"),
         instances=instances,
-        identity=unique and not blank_identity(header.dataset for header in headers),
+        identity=unique and not any(header.blank_identity for header in headers),
     )
 
 

@@ -15,8 +15,9 @@ from pydicom.dataset import FileDataset
 from pydicom.uid import generate_uid
 
 from volseg.errors import InputError, UsageError
+from volseg.loaders import archive
 from volseg.loaders.candidate import Candidate
-from volseg.loaders.dicom_header import blank_identity, element_text, tolerant, transfer_syntax
+from volseg.loaders.dicom_header import IDENTITY, element_text, tolerant, transfer_syntax
 from volseg.loaders.study import find
 
 
@@ -53,17 +54,19 @@ def repair_uids(candidate: Candidate, folder: Path) -> Candidate:
         candidate.load()  # raises its refusal
     with tolerant():
         datasets = [_read(path) for path in candidate.files]
-        if not blank_identity(datasets):
+        if all(element_text(dataset, keyword) for dataset in datasets for keyword in IDENTITY):
             return candidate
         _fill(datasets, [_entropy(dataset, path) for dataset, path in zip(datasets, candidate.files, strict=True)])
         _write(datasets, folder)
-    copy = next(found for found in find(folder).candidates)
+    frames = [frame for _, frame in candidate.slices]
+    copy = next(found for found in find(folder).candidates if [frame for _, frame in found.slices] == frames)
     return replace(copy, name=candidate.name, notes=(*copy.notes, "blank UIDs were filled in (--repair-uids)"))
 
 
 def _read(path: Path) -> FileDataset:
     try:
-        dataset = pydicom.dcmread(path, force=True)
+        with archive.open_binary(path) as file:
+            dataset = pydicom.dcmread(file, force=True)
     except Exception as error:
         raise InputError(f"can't be read: {error}", code="unreadable", path=path) from error
     dataset.file_meta.TransferSyntaxUID = transfer_syntax(dataset)
@@ -78,7 +81,7 @@ def _read(path: Path) -> FileDataset:
 def _entropy(dataset: FileDataset, path: Path) -> str:
     """What an image's new UID is made from."""
     known = element_text(dataset, "SOPInstanceUID") or element_text(dataset.file_meta, "MediaStorageSOPInstanceUID")
-    return known or hashlib.sha256(path.read_bytes()).hexdigest()
+    return known or hashlib.sha256(archive.read_bytes(path)).hexdigest()
 
 
 def _fill(datasets: Sequence[FileDataset], entropies: Sequence[str]) -> None:

@@ -64,11 +64,24 @@ class Plane:
 
 @dataclass(frozen=True)
 class Stack:
-    """Planes that make a grid: their order (indices into the planes given), the grid, and what was evened out."""
+    """Planes that make a grid.
+
+    Attributes
+    ----------
+    order
+        Indices into the planes given.
+    geometry
+        Grid of the array [column, row, slice], slices ascending along row x column.
+    notes
+        What was evened out.
+    tilt_degrees
+        How far the stack leans from its slices' normal, 0 where it doesn't: the grid is then sheared.
+    """
 
     order: tuple[int, ...]
     geometry: Geometry
     notes: tuple[str, ...]
+    tilt_degrees: float = 0.0
 
 
 def stack_planes(planes: Sequence[Plane]) -> Stack:
@@ -79,20 +92,17 @@ def stack_planes(planes: Sequence[Plane]) -> Stack:
     planes
         Two or more, in any order.
 
-    Returns
-    -------
-    Stack
-        Its geometry is that of the array [column, row, slice], slices ascending along row x column.
-
     Raises
     ------
     GeometryError
-        Codes ``mixed-frame``, ``mixed-orientation``, ``mixed-size``, ``bad-affine``, ``duplicate-slice``,
-        ``missing-slice``, ``varying-spacing`` and ``tilted``.
+        Codes ``not-3d``, ``mixed-frame``, ``mixed-orientation``, ``mixed-size``, ``bad-affine``, ``duplicate-slice``,
+        ``missing-slice`` and ``varying-spacing``.
     """
+    if len(planes) < 2:
+        raise GeometryError("a single slice; give the folder that holds the whole series", code="not-3d")
     _check_alike(planes)
-    row, column = _unit(planes[0].row), _unit(planes[0].column)
-    normal = _unit(np.cross(row, column))
+    row, column = unit(planes[0].row), unit(planes[0].column)
+    normal = unit(np.cross(row, column))
     positions = np.array([plane.position for plane in planes])
     order = np.argsort(positions @ normal, kind="stable")
     sorted_planes = [planes[index] for index in order]
@@ -100,19 +110,20 @@ def stack_planes(planes: Sequence[Plane]) -> Stack:
     _check_gaps(sorted_planes, np.diff(positions @ normal))
     step = (positions[-1] - positions[0]) / (len(planes) - 1)
     notes = _check_even(sorted_planes, positions, step)
-    _check_upright(step, normal, len(planes))
+    tilt_degrees = _tilt(step, normal, len(planes))
     affine = np.eye(4)
     affine[:3, 0] = row * planes[0].spacing_mm[0]
     affine[:3, 1] = column * planes[0].spacing_mm[1]
     affine[:3, 2] = step
     affine[:3, 3] = positions[0]
     geometry = Geometry((*planes[0].size, len(planes)), ras_from_lps(affine))
-    if geometry.sheared:
+    if geometry.sheared and not tilt_degrees:
         notes.append("the axes are not exactly perpendicular; they are kept as the files give them")
-    return Stack(tuple(int(index) for index in order), geometry, tuple(notes))
+    return Stack(tuple(int(index) for index in order), geometry, tuple(notes), tilt_degrees)
 
 
-def _unit(vector: Sequence[float] | Floats) -> Floats:
+def unit(vector: Sequence[float] | Floats) -> Floats:
+    """`vector` at length 1."""
     array = np.asarray(vector, dtype=np.float64)
     return np.asarray(array / np.linalg.norm(array))
 
@@ -210,13 +221,9 @@ def _check_even(planes: Sequence[Plane], positions: Floats, step: Floats) -> lis
     return []
 
 
-def _check_upright(step: Floats, normal: Floats, slices: int) -> None:
+def _tilt(step: Floats, normal: Floats, slices: int) -> float:
+    """Angle in degrees between the stack and its slices' normal; 0 where that is rounding."""
     along = float(step @ normal)
     sideways = float(np.linalg.norm(step - along * normal))
     degrees = float(np.degrees(np.arctan2(sideways, along)))
-    if degrees > TILT_DEGREES and sideways * (slices - 1) > EVENED_MM:
-        raise GeometryError(
-            f"the slices are stacked {degrees:.1f} degrees off their normal (gantry tilt); resample the series to"
-            " upright slices",
-            code="tilted",
-        )
+    return degrees if degrees > TILT_DEGREES and sideways * (slices - 1) > EVENED_MM else 0.0

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import os
-import re
-from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from volseg.config import ChannelConfig
 from volseg.errors import InputError, UsageError
-from volseg.loaders import dicom, nifti
+from volseg.loaders import archive, dicom, nifti
 from volseg.loaders.candidate import Candidate, Ignored, digest8, relative
+from volseg.loaders.channels import from_files, from_study
 from volseg.loaders.dicom_header import Header, is_dicom, read_header, tolerant
 from volseg.volume import Volume
 
 __all__ = ["Candidate", "Ignored", "Study", "find", "load"]
 
-#: nnU-Net's names of the files of one case, one a channel: ``x_0000.nii.gz``.
-_CHANNEL = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})")
+#: Files that are looked at, at the same time: a network drive answers slowly, and several questions at once.
+THREADS = 8
+#: Called with the number of files that were looked at, and with how many there are.
+Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -38,16 +42,19 @@ class Study:
     ignored: tuple[Ignored, ...]
 
 
-def find(path: Path, *, channels: int = 1) -> Study:
+def find(path: Path, *, channels: Sequence[ChannelConfig] = (), progress: Progress | None = None) -> Study:
     """Find the images in a file or folder, reading headers only.
 
-    Folders are searched to any depth, linked ones too; hidden files and folders are passed over. A file that is
-    damaged becomes a candidate that isn't usable; one that is no image is listed as ignored.
+    Folders are searched to any depth, linked ones too, and so are ZIP archives; hidden files and folders are passed
+    over. A file that is damaged becomes a candidate that isn't usable; one that is no image is listed as ignored.
 
     Parameters
     ----------
     channels
-        Of the model: with several, NIfTI files ``x_0000``, ``x_0001``, ... in one folder are one case ``x``.
+        Of the model: with several, files ``x_0000``, ``x_0001``, ... in one folder are one case ``x``, and the series
+        of a study that their rules name are one case.
+    progress
+        Called with the number of files that were looked at, and with how many there are.
 
     Raises
     ------
@@ -57,44 +64,25 @@ def find(path: Path, *, channels: int = 1) -> Study:
     path = Path(path)
     if not path.exists():
         raise UsageError(f"{path}: no such file or folder")
-    nifti_paths: list[Path] = []
-    headers: list[Header] = []
-    candidates: list[Candidate] = []
-    ignored: list[Ignored] = []
-    for file in sorted(_walk(path, ignored)) if path.is_dir() else [path]:
-        try:
-            found = _classify(file)
-        except InputError as error:
-            candidates.append(dicom.damaged(file, error))
-            continue
-        if isinstance(found, Path):
-            nifti_paths.append(found)
-        elif isinstance(found, Header):
-            headers.append(found)
-        else:
-            ignored.append(found)
-    candidates += _nifti_candidates(nifti_paths, channels)
-    with tolerant():
-        for series in dicom.group_series(headers):
-            candidate, copies = dicom.describe(series)
-            candidates.append(candidate)
-            ignored += copies
     root = path if path.is_dir() else path.parent
-    named = _different_names(candidates, root)
-    return Study(
-        root,
-        tuple(sorted(named, key=lambda candidate: (relative(candidate.path, root), candidate.name))),
-        tuple(sorted(ignored, key=lambda item: item.path)),
-    )
+    ignored: list[Ignored] = []
+    with tolerant():
+        found = _candidates(sorted(_files(path, ignored)), ignored, progress)
+    named = _different_names(from_study(from_files(found, channels), channels), root)
+    ordered = sorted(named, key=lambda candidate: (relative(candidate.path, root), candidate.name))
+    linked = (_linked(item, ordered) for item in ignored)
+    return Study(root, tuple(ordered), tuple(sorted(linked, key=lambda item: item.path)))
 
 
-def load(path: str | Path) -> Volume:
+def load(path: str | Path, *, resample_tilt: bool = False) -> Volume:
     """Read the one volume that a path holds.
 
     Parameters
     ----------
     path
-        NIfTI file, or folder with one DICOM series or one NIfTI file.
+        File of an image, or folder with one DICOM series or one such file.
+    resample_tilt
+        Take a series with a tilt as well, on straight slices; see `Candidate.load`.
 
     Raises
     ------
@@ -105,9 +93,9 @@ def load(path: str | Path) -> Volume:
     """
     path = Path(path)
     study = find(path)
-    usable = [candidate for candidate in study.candidates if candidate.usable]
+    usable = [c for c in study.candidates if c.usable or (c.code == "tilted" and resample_tilt)]
     if len(usable) == 1:
-        return usable[0].load()
+        return usable[0].load(resample_tilt=resample_tilt)
     if not study.candidates:
         raise InputError(f"no image that volseg reads ({len(study.ignored)} other files)", code="no-image", path=path)
     if len(study.candidates) == 1:
@@ -118,6 +106,19 @@ def load(path: str | Path) -> Volume:
     reasons = "; ".join(f"{relative(candidate.path, study.root)}: {candidate.reason}" for candidate in study.candidates)
     first = study.candidates[0]
     raise InputError(f"nothing usable: {reasons}", code=first.code or "no-image", path=path)
+
+
+def _files(path: Path, ignored: list[Ignored]) -> Iterator[Path]:
+    """Files in a folder and in its archives; or the one file, or what is in it where it is an archive."""
+    for file in _walk(path, ignored) if path.is_dir() else [path]:
+        if not archive.is_archive(file):
+            yield file
+            continue
+        for member in archive.members(file):
+            if isinstance(member, Path):
+                yield member
+            else:
+                ignored.append(member)
 
 
 def _walk(root: Path, ignored: list[Ignored]) -> Iterator[Path]:
@@ -138,44 +139,69 @@ def _walk(root: Path, ignored: list[Ignored]) -> Iterator[Path]:
         yield from (path for path in paths if path.is_file())
 
 
-def _classify(path: Path) -> Path | Header | Ignored:
-    """Tell a NIfTI file (its path), a DICOM image (its header) and anything else apart.
+def _candidates(paths: Sequence[Path], ignored: list[Ignored], progress: Progress | None) -> list[Candidate]:
+    headers: list[Header] = []
+    candidates: list[Candidate] = []
+    for found in _looked_at(paths, progress):
+        if isinstance(found, Header):
+            headers.append(found)
+        elif isinstance(found, Candidate):
+            candidates.append(found)
+        else:
+            ignored.append(found)
+    for series in dicom.group_series(headers):
+        volumes, copies = dicom.describe(series)
+        candidates += volumes
+        ignored += copies
+    return candidates
 
-    Raises
-    ------
-    InputError
-        The file claims to be DICOM and can't be read.
-    """
+
+def _looked_at(paths: Sequence[Path], progress: Progress | None) -> Iterator[Header | Ignored | Candidate]:
+    """What each file is, in the order of the paths."""
+    with ThreadPoolExecutor(THREADS) as pool:
+        for number, found in enumerate(pool.map(_classify, paths), 1):
+            if progress is not None:
+                progress(number, len(paths))
+            yield found
+
+
+def _classify(path: Path) -> Header | Ignored | Candidate:
+    """Tell the file of an image, the header of a DICOM file and anything else apart."""
     if nifti.is_nifti_name(path):
-        return path
+        return nifti.describe(path)
     try:
-        claims = is_dicom(path)
+        return read_header(path) if is_dicom(path) else Ignored(path, "no image that volseg reads")
     except OSError as error:
         return Ignored(path, f"can't be read: {error.strerror or error}")
-    return read_header(path) if claims else Ignored(path, "neither NIfTI nor DICOM")
+    except InputError as error:
+        return dicom.damaged(path, error)
 
 
-def _nifti_candidates(paths: Sequence[Path], channels: int) -> Iterator[Candidate]:
-    cases: dict[tuple[Path, str], dict[int, Path]] = defaultdict(dict)
-    for path in paths:
-        match = _CHANNEL.fullmatch(nifti.stem(path)) if channels > 1 else None
-        case = cases[path.parent, match["case"]] if match else {}
-        if match and int(match["channel"]) not in case:
-            case[int(match["channel"])] = path
-        else:
-            yield nifti.describe(path)
-    for (_, name), files in cases.items():
-        yield nifti.describe_channels(name, files, channels)
+def _linked(item: Ignored, candidates: Sequence[Candidate]) -> Ignored:
+    """`item` with the names of the candidates that it refers to in its reason."""
+    if not item.refers_to:
+        return item
+    names = [candidate.name for candidate in candidates if candidate.series_uid in item.refers_to]
+    absent = len(set(item.refers_to) - {candidate.series_uid for candidate in candidates})
+    said = [*names, *([f"{absent} series that {'is' if absent == 1 else 'are'} not here"] if absent else [])]
+    return replace(item, reason=f"{item.reason}; refers to {', '.join(said)}")
 
 
 def _different_names(candidates: Sequence[Candidate], root: Path) -> Iterator[Candidate]:
     """Candidates whose names are all different, also where a file system ignores case.
 
-    Those of one name all get a hash of their relative path, so that a name doesn't depend on which was found first.
+    Those of one name all get a hash of their relative path, so that a name doesn't depend on which was found first;
+    where that is the same as well, of the paths of their files.
     """
-    times = Counter(candidate.name.lower() for candidate in candidates)
-    for candidate in candidates:
-        if times[candidate.name.lower()] > 1:
-            yield replace(candidate, name=f"{candidate.name}-{digest8([relative(candidate.path, root)])}")
-        else:
-            yield candidate
+
+    def hashed(candidates: Sequence[Candidate], paths: Callable[[Candidate], Sequence[Path]]) -> list[Candidate]:
+        times = Counter(candidate.name.lower() for candidate in candidates)
+        return [
+            replace(candidate, name=f"{candidate.name}-{digest8(relative(path, root) for path in paths(candidate))}")
+            if times[candidate.name.lower()] > 1
+            else candidate
+            for candidate in candidates
+        ]
+
+    apart = hashed(candidates, lambda candidate: [candidate.path])
+    yield from hashed(apart, lambda candidate: sorted(candidate.files))

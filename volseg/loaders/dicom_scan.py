@@ -1,0 +1,201 @@
+"""The elements of a DICOM header that volseg looks at, read in one pass over the first bytes of a file.
+
+pydicom builds every element of a header, which takes a millisecond or three a file: a minute for a folder of a PACS
+export. This walks from element to element and keeps the bytes of the few that count. It knows well-formed little-endian
+data sets alone and gives up on anything else, for pydicom to read: it never decides that a file is damaged.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
+
+#: How much of a file is read at first, and by how much more when its header is longer.
+FIRST_BYTES = 1 << 15
+MORE = 8
+#: Longest header that is walked.
+LONGEST_HEADER = 1 << 25
+#: Sequences inside sequences that are walked.
+DEEPEST = 16
+
+_UNDEFINED = 0xFFFFFFFF
+_ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
+_PIXELS = frozenset((0x7FE00008, 0x7FE00009, 0x7FE00010))
+_SYNTAX = 0x00020010
+#: Value representations whose length has four bytes, behind two that are unused, and the others.
+_LONG = frozenset((b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"))
+_SHORT = frozenset(
+    (b"AE", b"AS", b"AT", b"CS", b"DA", b"DS", b"DT", b"FD", b"FL", b"IS", b"LO", b"LT", b"PN", b"SH", b"SL", b"SS")
+) | frozenset((b"ST", b"TM", b"UI", b"UL", b"US"))
+_EXPLICIT = struct.Struct("<HH2sH").unpack_from
+_IMPLICIT = struct.Struct("<HHL").unpack_from
+_LENGTH = struct.Struct("<L").unpack_from
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What was found.
+
+    Attributes
+    ----------
+    elements
+        By tag: the value representation (empty in implicit encoding) and the bytes.
+    pixels
+        Offset of the pixel data element in the file, None where the header ends without one.
+    """
+
+    elements: Mapping[int, tuple[bytes, bytes]]
+    pixels: int | None
+
+
+class _OddError(Exception):
+    """Not what this reads."""
+
+
+class _ShortError(Exception):
+    """The header goes on behind the bytes that were read."""
+
+
+def scan(file: BinaryIO, size: int, wanted: frozenset[int]) -> Scan | None:
+    """Elements of a file with a preamble.
+
+    Parameters
+    ----------
+    file
+        At its start.
+    size
+        Of the file, in bytes.
+    wanted
+        Tags to keep, as numbers.
+
+    Returns
+    -------
+    Scan or None
+        None where the file isn't a well-formed little-endian one.
+    """
+    data = file.read(FIRST_BYTES)
+    while True:
+        try:
+            return _file(data, wanted, whole=len(data) >= size)
+        except _ShortError:
+            if len(data) >= min(size, LONGEST_HEADER):
+                return None
+            data += file.read((MORE - 1) * len(data))
+        except (_OddError, struct.error, RecursionError):
+            return None
+
+
+def _file(data: bytes, wanted: frozenset[int], *, whole: bool) -> Scan:
+    if data[128:132] != b"DICM":
+        raise _OddError
+    elements: dict[int, tuple[bytes, bytes]] = {}
+    start, _ = _walk(data, 132, wanted | {_SYNTAX}, elements, explicit=True, whole=whole, group=0x0002)
+    syntax = elements.get(_SYNTAX, (b"", b""))[1].rstrip(b" \0").decode("ascii", "replace")
+    if syntax in ("", DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian):
+        raise _OddError
+    explicit = syntax != ImplicitVRLittleEndian
+    if not explicit and data[start + 4 : start + 6] in _SHORT | _LONG:
+        # It says implicit and isn't: pydicom finds out.
+        raise _OddError
+    _, pixels = _walk(data, start, wanted, elements, explicit=explicit, whole=whole, group=None)
+    return Scan(elements, pixels)
+
+
+def _walk(
+    data: bytes,
+    start: int,
+    wanted: frozenset[int],
+    elements: dict[int, tuple[bytes, bytes]],
+    *,
+    explicit: bool,
+    whole: bool,
+    group: int | None,
+) -> tuple[int, int | None]:
+    """Walk top-level elements, those of `group` alone if it is given; where they end, and where pixel data start."""
+    position, end, last = start, len(data), 0
+    while position + 8 <= end:
+        head = position
+        if explicit:
+            high, low, vr, length = _EXPLICIT(data, position)
+            position += 8
+            if vr in _LONG:
+                if position + 4 > end:
+                    raise _ShortError
+                (length,) = _LENGTH(data, position)
+                position += 4
+            elif vr not in _SHORT:
+                raise _OddError
+        else:
+            high, low, length = _IMPLICIT(data, position)
+            vr = b""
+            position += 8
+        tag = high << 16 | low
+        if group is not None and high != group:
+            return head, None
+        if tag in _PIXELS:
+            return head, head
+        # Tags ascend in a well-formed file; groups behind the pixel data hold nothing that counts.
+        if tag <= last or tag > 0x7FE00010:
+            raise _OddError
+        last = tag
+        if length == _UNDEFINED:
+            after = _skip_items(data, position, explicit=explicit and vr != b"UN", depth=0)
+            if tag in wanted:
+                elements[tag] = (vr, data[position:after])
+            position = after
+            continue
+        if position + length > end:
+            raise _ShortError
+        if tag in wanted:
+            elements[tag] = (vr, data[position : position + length])
+        position += length
+    if position == end and whole:
+        return position, None
+    raise _ShortError
+
+
+def _skip_items(data: bytes, position: int, *, explicit: bool, depth: int) -> int:
+    """Offset behind the items of a sequence of undefined length."""
+    if depth > DEEPEST:
+        raise _OddError
+    while True:
+        if position + 8 > len(data):
+            raise _ShortError
+        high, low, length = _IMPLICIT(data, position)
+        tag = high << 16 | low
+        position += 8
+        if tag == _SEQUENCE_END:
+            return position
+        if tag != _ITEM:
+            raise _OddError
+        position = position + length if length != _UNDEFINED else _skip_elements(data, position, explicit, depth)
+
+
+def _skip_elements(data: bytes, position: int, explicit: bool, depth: int) -> int:
+    """Offset behind the elements of an item of undefined length."""
+    while True:
+        if position + 8 > len(data):
+            raise _ShortError
+        high, low, length = _IMPLICIT(data, position)
+        tag = high << 16 | low
+        if tag == _ITEM_END:
+            return position + 8
+        vr = data[position + 4 : position + 6] if explicit else b""
+        position += 8
+        if explicit and vr in _LONG:
+            if position + 4 > len(data):
+                raise _ShortError
+            (length,) = _LENGTH(data, position)
+            position += 4
+        elif explicit:
+            if vr not in _SHORT:
+                raise _OddError
+            length >>= 16
+        if length == _UNDEFINED:
+            position = _skip_items(data, position, explicit=explicit and vr != b"UN", depth=depth + 1)
+        else:
+            position += length
