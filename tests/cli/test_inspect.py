@@ -67,7 +67,7 @@ def test_nothing_is_lost_at_any_width(
 def test_tree_shows_where_files_went(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run(study, tree=True)
     shown = capsys.readouterr().out
-    for text in ("one/", "gap/", "(3 files, missing-slice)", "(1 file, usable)", "notes.txt: ignored, neither NIfTI"):
+    for text in ("one/", "gap/", "(3 files, missing-slice)", "(1 file, usable)", "notes.txt: ignored, no image"):
         assert text in shown
 
 

@@ -16,9 +16,9 @@ from volseg.errors import GeometryError, InputError, RefusalError
 from volseg.geometry import Geometry
 from volseg.loaders import archive
 from volseg.loaders.candidate import Candidate, Ignored, count, digest8, safe_name
+from volseg.loaders.dicom_class import is_projection, is_ultrasound, modality_of
 from volseg.loaders.dicom_header import DISTINGUISHING, IDENTITY, SEQUENCE, Header, same_image
-from volseg.loaders.pet import pet_notes
-from volseg.loaders.sop_class import is_projection, is_ultrasound, modality_of
+from volseg.loaders.dicom_pet import pet_notes
 from volseg.loaders.split import Part, split_planes
 from volseg.loaders.stack import Plane
 

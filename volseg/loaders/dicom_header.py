@@ -31,9 +31,9 @@ from pydicom.uid import (
 from volseg.errors import InputError
 from volseg.loaders import archive
 from volseg.loaders.candidate import Ignored
+from volseg.loaders.dicom_class import kind_of_no_scan, references
 from volseg.loaders.dicom_frames import frame_values
 from volseg.loaders.dicom_scan import scan
-from volseg.loaders.sop_class import kind_of_no_scan, references
 
 #: What may tell images at one position apart, the most telling first.
 DISTINGUISHING = (

@@ -295,6 +295,26 @@ def _pixels(dataset: FileDataset, wanted: Sequence[bool], path: Path) -> Iterato
             code="unsupported",
             path=path,
         )
+    if bits == 1 and not syntax.is_encapsulated:
+        yield from _bits(dataset, wanted, rows * columns)
+    else:
+        yield from _decoded(dataset, wanted, path)
+
+
+def _bits(dataset: FileDataset, wanted: Sequence[bool], pixels: int) -> Iterator[tuple[int, npt.NDArray[np.uint8]]]:
+    """Frames of one bit a pixel; the next one starts at the next bit, where pydicom's frames start at a byte."""
+    data = np.frombuffer(dataset.PixelData, np.uint8)
+    if not dataset.original_encoding[1] and dataset["PixelData"].VR == "OW":
+        data = data[: data.size // 2 * 2].reshape(-1, 2)[:, ::-1].ravel()
+    for index in np.flatnonzero(wanted).tolist():
+        first, last = index * pixels, (index + 1) * pixels
+        part = np.unpackbits(data[first // 8 : (last + 7) // 8], bitorder="little")
+        yield index, part[first % 8 :][:pixels].reshape(dataset.Rows, dataset.Columns)
+
+
+def _decoded(dataset: FileDataset, wanted: Sequence[bool], path: Path) -> Iterator[tuple[int, npt.NDArray[Any]]]:
+    """Frames by pydicom's decoders."""
+    syntax = transfer_syntax(dataset)
     try:
         decoder = get_decoder(syntax)
     except NotImplementedError:
@@ -312,7 +332,7 @@ def _pixels(dataset: FileDataset, wanted: Sequence[bool], path: Path) -> Iterato
         dataset, indices=None if syntax.is_encapsulated else indices, raw=True, decoding_plugin=plugin
     )
     for index, (frame, _) in zip(indices, frames, strict=True):
-        if frame.shape != (rows, columns):
-            raise InputError(f"frame {index + 1} is no image of {columns}x{rows}", code="unreadable", path=path)
+        if frame.shape != (dataset.Rows, dataset.Columns):
+            raise InputError(f"frame {index + 1} is an image of another size", code="unreadable", path=path)
         if wanted[index]:
             yield index, frame

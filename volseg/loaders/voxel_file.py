@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -97,7 +97,11 @@ def checked(path: Path, reader: Reader) -> Layout:
     with read_errors():
         layout = reader(path)
         check_length(layout.data, layout.start, layout.packing, layout.before + layout.nbytes)
-    return layout
+        surplus = layout.data.stat().st_size - layout.start - layout.before - layout.nbytes
+    if layout.data == path or layout.packing != "raw" or not surplus:
+        return layout
+    note = f"{surplus} bytes follow the voxels in {layout.data.name}: check that the header tells their size and type"
+    return replace(layout, notes=(*layout.notes, note))
 
 
 def describe(path: Path, name: str, kind: Kind, reader: Reader) -> Candidate:
