@@ -126,6 +126,7 @@ def test_the_account_of_a_done_case(study: Path, model: Model) -> None:
         "precision": "auto",
         "device": "cpu",
         "repair_uids": False,
+        "resample_tilt": False,
     }
     assert (result["engine"], result["precision"], result["threads"], result["tile_step"]) == ("torch", "fp32", 1, 0.5)
     assert result["windows"] == 2 * 2 * 2

@@ -18,8 +18,10 @@ from volseg.errors import ExportError, RefusalError, UsageError
 from volseg.export import FORMATS
 from volseg.geometry import Geometry
 from volseg.inference.predictor import Mismatch, Model, Options
+from volseg.inference.restore import on_grid
 from volseg.loaders import Candidate
 from volseg.loaders.identity import repair_uids
+from volseg.resample import tilt_degrees
 from volseg.volume import LabelVolume, Volume
 
 log = logging.getLogger(__name__)
@@ -40,12 +42,15 @@ class Job:
         Formats by their names in `volseg.export.FORMATS`, or None: NIfTI, and SEG where the source is DICOM.
     repair_uids
         Write a copy of a series whose UIDs are blank, and refer to that.
+    resample_tilt
+        Put a series with a gantry tilt onto straight slices for the network.
     """
 
     model: Model
     options: Options
     formats: tuple[str, ...] | None = None
     repair_uids: bool = False
+    resample_tilt: bool = False
 
     def __post_init__(self) -> None:
         if unknown := [name for name in self.formats or () if name not in FORMATS]:
@@ -65,6 +70,7 @@ class Job:
                 "precision": options.precision,
                 "device": options.device,
                 "repair_uids": self.repair_uids,
+                "resample_tilt": self.resample_tilt,
             },
         }
 
@@ -170,7 +176,7 @@ def run_case(candidate: Candidate, root: Path, out: Path, job: Job) -> dict[str,
     folder = out / candidate.name
     account = Account(candidate, root, job)
     try:
-        volume: Volume = account.timed("load", candidate.load)
+        volume: Volume = account.timed("load", lambda: candidate.load(resample_tilt=job.resample_tilt))
         account.sha256 = volume.source.sha256
         if earlier := reusable(folder, job.as_json(), volume.source.sha256):
             return {**earlier, "reused": True}
@@ -195,6 +201,11 @@ def _stopped(account: Account, error: Exception) -> dict[str, Any]:
 def _segment(account: Account, volume: Volume, folder: Path) -> dict[str, Any]:
     job = account.job
     account.flags += [f"note: {note}" for note in volume.source.notes]
+    if volume.source.stored is not None:
+        account.flags.append(
+            f"tilt: {tilt_degrees(volume.source.stored):.1f} degrees, resampled onto straight slices for the network;"
+            " the mask is on the original slices"
+        )
     mismatch = job.model.mismatch(account.candidate.modality, volume.geometry)
     if mismatch is not None:
         account.flags.append(f"outside-training: {mismatch.reason}")
@@ -206,7 +217,7 @@ def _segment(account: Account, volume: Volume, folder: Path) -> dict[str, Any]:
         {
             "value": label.value,
             "name": label.name,
-            "volume_ml": round(counts[label.value] * volume.geometry.voxel_volume_ml, 6),
+            "volume_ml": round(counts[label.value] * prediction.labels.geometry.voxel_volume_ml, 6),
             "voxels": counts[label.value],
         }
         for label in prediction.labels.labels
@@ -229,12 +240,13 @@ def _write(account: Account, volume: Volume, labels: LabelVolume, folder: Path) 
     job = account.job
     if job.repair_uids and volume.source.dicom is not None and not volume.source.dicom.identity:
         try:
-            copy = repair_uids(account.candidate, folder / REPAIRED)
+            # Of several channels, the first is the one that the mask belongs to.
+            copy = repair_uids((account.candidate.parts or (account.candidate,))[0], folder / REPAIRED)
         except RefusalError as error:
             account.flags.append(f"repair-uids: {error.reason}")
         else:
             account.files |= file_hashes(folder, [f"{REPAIRED}/{path.name}" for path in (folder / REPAIRED).glob("*")])
-            labels = replace(labels, source=copy.load().source)
+            labels = replace(labels, source=copy.load(resample_tilt=job.resample_tilt).source)
     by_default = ("nifti", "seg") if volume.source.dicom is not None else ("nifti",)
     for name in job.formats or by_default:
         file, write = FORMATS[name]
@@ -247,6 +259,7 @@ def _write(account: Account, volume: Volume, labels: LabelVolume, folder: Path) 
             continue
         account.flags += [f"{name}: {note}" for note in notes]
         account.files |= file_hashes(folder, [file])
-    write_preview(volume, labels, folder / PREVIEW)
+    # Of a tilted series, what the network saw: a picture of leaning slices would be skewed.
+    write_preview(volume, on_grid(labels, volume.geometry), folder / PREVIEW)
     account.files |= file_hashes(folder, [PREVIEW])
     return problem

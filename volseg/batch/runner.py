@@ -10,33 +10,62 @@ from volseg.batch.case import Job, run_case, skip_case
 from volseg.errors import InputError, UsageError
 from volseg.inference.predictor import Mismatch
 from volseg.loaders import Candidate, find
+from volseg.loaders.channels import compose
+from volseg.resample import straight_grid
 
 #: Called before each case with its number (from 1), the number of cases, and its name; and after it with its result.
 Before = Callable[[int, int, str], None]
 After = Callable[[dict[str, Any]], None]
 
 
-def choose_series(candidates: Sequence[Candidate], series: Sequence[str]) -> list[Candidate]:
+def choose_series(candidates: Sequence[Candidate], series: Sequence[str], channels: int = 1) -> list[Candidate]:
     """The candidates that ``--series`` names, by series UID, series number or case name.
+
+    Parameters
+    ----------
+    candidates
+        What was found.
+    series
+        The names.
+    channels
+        Of the model. Where there are several, and as many names of different series of one study, these are the
+        channels of one case, in this order.
 
     Raises
     ------
     UsageError
         A name that no candidate bears, or that several do.
     """
-    chosen = []
+    if len(series) == channels > 1:
+        parts = _of_one_study(candidates, series)
+        if parts:
+            return [compose(parts)]
+    chosen: list[Candidate] = []
     for wanted in series:
-        found = [c for c in candidates if wanted in (c.series_uid, c.name) or _is_number(wanted, c.series_number)]
+        found = [candidate for candidate in candidates if _bears(candidate, wanted)]
         if len(found) != 1:
             listed = ", ".join(candidate.name for candidate in (found or candidates)) or "no series at all"
             problem = "names several series" if found else "names no series of the input"
-            raise UsageError(f"--series {wanted}: {problem}: {listed}")
+            more = f"; or name {channels} series of one study, one a channel" if channels > 1 else ""
+            raise UsageError(f"--series {wanted}: {problem}: {listed}{more}")
         chosen += [candidate for candidate in found if candidate not in chosen]
     return chosen
 
 
-def _is_number(wanted: str, number: int | None) -> bool:
-    return number is not None and wanted == str(number)
+def _of_one_study(candidates: Sequence[Candidate], series: Sequence[str]) -> list[Candidate]:
+    """The series of one study that the names mean, one each; none where they mean anything else."""
+    singles = [part for candidate in candidates for part in candidate.parts or (candidate,) if part.kind == "dicom"]
+    named = [[single for single in singles if _bears(single, wanted)] for wanted in series]
+    if any(len(found) != 1 for found in named):
+        return []
+    parts = [found for (found,) in named]
+    one_study = len({part.study_uid for part in parts}) == 1
+    return parts if one_study and len({part.name for part in parts}) == len(parts) else []
+
+
+def _bears(candidate: Candidate, wanted: str) -> bool:
+    number = candidate.series_number
+    return wanted in (candidate.series_uid, candidate.name) or (number is not None and wanted == str(number))
 
 
 def mismatch(candidate: Candidate, job: Job, *, is_file: bool) -> Mismatch | None:
@@ -45,12 +74,15 @@ def mismatch(candidate: Candidate, job: Job, *, is_file: bool) -> Mismatch | Non
     A file that was given by its path is meant: only its modality could still rule it out. A series that can't be used
     is not left out for its grid, so that the reason is told.
     """
+    grid = candidate.geometry
+    if candidate.code == "tilted" and job.resample_tilt and grid is not None:
+        grid = straight_grid(grid)
+    elif not candidate.usable:
+        grid = None
     wrong = job.model.modality_mismatch(candidate.modality)
     if wrong is None and candidate.kind == "dicom" and candidate.channels != len(job.model.recipe.channels):
         wrong = Mismatch("channels", f"{candidate.channels} channels; the model takes {len(job.model.recipe.channels)}")
-    if wrong is not None or is_file or not candidate.usable or candidate.geometry is None:
-        return wrong
-    return job.model.mismatch(candidate.modality, candidate.geometry)
+    return wrong if wrong is not None or is_file or grid is None else job.model.mismatch(candidate.modality, grid)
 
 
 def run_batch(
@@ -89,11 +121,12 @@ def run_batch(
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out}: is a file; give a folder")
     job.model.engines(job.options)
-    study = find(path, channels=len(job.model.recipe.channels))
+    channels = job.model.recipe.channels
+    study = find(path, channels=channels)
     if not study.candidates:
         shown = "; ".join(f"{entry.path.name}: {entry.reason}" for entry in study.ignored[:3])
         raise InputError(f"holds no image{f' ({shown})' if shown else ''}", code="no-image", path=path)
-    candidates = choose_series(study.candidates, series) if series else list(study.candidates)
+    candidates = choose_series(study.candidates, series, len(channels)) if series else list(study.candidates)
     for candidate in candidates:
         # What an earlier run left in there is removed, and the scan may bear the name of a result.
         if path.resolve().is_relative_to((out / candidate.name).resolve()):

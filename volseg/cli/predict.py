@@ -36,7 +36,11 @@ def predict(
     ] = None,
     series: Annotated[
         list[str] | None,
-        typer.Option("--series", help="Only this series (UID, number or case name), even if it doesn't fit. Repeat."),
+        typer.Option(
+            "--series",
+            help="Only this series (UID, number or case name), even if it doesn't fit. Repeat. For a model of several"
+            " channels: one series of a study for each, in the model's order, which become one case.",
+        ),
     ] = None,
     precision: Annotated[Literal["auto", "fp32", "bf16"], typer.Option(help="Of the network.")] = "auto",
     tta: Annotated[
@@ -47,6 +51,12 @@ def predict(
     repair_uids: Annotated[
         bool, typer.Option("--repair-uids", help="Copy a series with blank UIDs under new ones, for the SEG.")
     ] = False,
+    resample_tilt: Annotated[
+        bool,
+        typer.Option(
+            "--resample-tilt", help="Put a series with a gantry tilt onto straight slices; its mask is on its own."
+        ),
+    ] = False,
 ) -> None:
     """Segment every series that fits the model; masks lie on the scan's own grid."""
     from volseg.batch.case import Job
@@ -54,7 +64,13 @@ def predict(
     from volseg.inference.predictor import Options, load_model
 
     options = Options(mirroring=tta, precision=precision, folds=_listed(folds), device=device)
-    job = Job(model=load_model(model), options=options, formats=_listed(formats) or None, repair_uids=repair_uids)
+    job = Job(
+        model=load_model(model),
+        options=options,
+        formats=_listed(formats) or None,
+        repair_uids=repair_uids,
+        resample_tilt=resample_tilt,
+    )
     root = path if path.is_dir() else path.parent
     with progress_line() as line:
         results = run_batch(
