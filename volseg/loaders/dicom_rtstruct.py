@@ -144,7 +144,7 @@ def _paint(canvas: Canvas, structure: _Structure, axis: int, geometry: Geometry,
         start = np.clip(np.ceil(lowest), 0, shape).astype(int)
         stop = np.clip(np.floor(highest) + 1, start, shape).astype(int)
         beyond = not 0 <= k < geometry.shape[axis]
-        if beyond or (lowest < -0.5).any() or (highest > shape - 0.5).any():
+        if beyond or (lowest <= -1).any() or (highest >= shape).any():
             canvas.outside()
         if beyond or (stop <= start).any():
             continue
