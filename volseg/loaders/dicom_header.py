@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io
 import math
-import struct
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,9 +15,6 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 
 import pydicom
-from pydicom.charset import convert_encodings, decode_bytes
-from pydicom.datadict import dictionary_VR, tag_for_keyword
-from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.uid import (
     UID,
@@ -34,80 +30,13 @@ from volseg.loaders.candidate import Ignored
 from volseg.loaders.dicom_class import kind_of_no_scan, references
 from volseg.loaders.dicom_frames import frame_values
 from volseg.loaders.dicom_scan import scan
-
-#: What may tell images at one position apart, the most telling first.
-DISTINGUISHING = (
-    "StackID",
-    "DiffusionBValue",
-    "EchoTime",
-    "EchoNumbers",
-    "InversionTime",
-    "FlipAngle",
-    "ImageType",
-    "ComplexImageComponent",
-    "TemporalPositionIdentifier",
-    "TriggerTime",
-    "AcquisitionNumber",
-    "ConvolutionKernel",
-    "DiffusionGradientOrientation",
-    "AcquisitionDateTime",
-    "AcquisitionTime",
-    "ContentTime",
-    "InstanceNumber",
-)
-#: What tells which series of a study is which, beside its description.
-SEQUENCE = ("ProtocolName", "SequenceName", "PulseSequenceName", "ScanningSequence", "SequenceVariant")
-#: UIDs without which a DICOM object can't refer to a series.
-IDENTITY = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")
-#: What is read of a header.
-KEYWORDS = (
-    *DISTINGUISHING,
-    *SEQUENCE,
-    *IDENTITY,
-    "SpecificCharacterSet",
-    "PatientID",
-    "Modality",
-    "SeriesNumber",
-    "SeriesDescription",
-    "ImagesInAcquisition",
-    "ImagePositionPatient",
-    "ImageOrientationPatient",
-    "PixelSpacing",
-    "Rows",
-    "Columns",
-    "NumberOfFrames",
-    "SamplesPerPixel",
-    "PhotometricInterpretation",
-    "BitsAllocated",
-    "BitsStored",
-    "HighBit",
-    "PixelRepresentation",
-    "PixelPaddingValue",
-    "RescaleSlope",
-    "RescaleIntercept",
-    "ModalityLUTSequence",
-    "SharedFunctionalGroupsSequence",
-    "Units",
-    "MediaStorageSOPClassUID",
-    "MediaStorageSOPInstanceUID",
-    "TransferSyntaxUID",
-)
+from volseg.loaders.dicom_values import IDENTITY, WANTED, dataset_values, texts
 
 #: What a file without its pixels has as its problem.
 NO_PIXELS = "the file ends before its pixel data; copy it again"
 _UNDEFINED = 0xFFFFFFFF
 #: A group whose first element starts a DICOM file without a preamble: file meta information, or the data set.
 _FIRST_GROUPS = (b"\x02\x00", b"\x08\x00")
-_TAGS = {tag: keyword for keyword in KEYWORDS if (tag := tag_for_keyword(keyword)) is not None}
-#: Where scanners of before the standard element keep the b-value: the block's creator, and the element in its block.
-_PRIVATE_B_VALUES = {
-    0x0019100C: (0x00190010, "SIEMENS MR HEADER"),
-    0x00431039: (0x00430010, "GEMS_PARM_01"),
-    0x20011003: (0x20010010, "Philips Imaging DD 001"),
-}
-_WANTED = frozenset(_TAGS) | frozenset(_PRIVATE_B_VALUES) | {tag for tag, _ in _PRIVATE_B_VALUES.values()}
-_BINARY = {"US": "H", "SS": "h", "UL": "L", "SL": "l", "FL": "f", "FD": "d"}
-_SEQUENCES = frozenset(("ModalityLUTSequence", "SharedFunctionalGroupsSequence"))
 
 
 @dataclass(frozen=True)
@@ -231,7 +160,12 @@ def is_dicom(path: Path) -> bool:
         The file can't be opened.
     """
     with archive.open_binary(path) as file:
-        head = file.read(132)
+        return _claims(file, path)
+
+
+def _claims(file: BinaryIO, path: Path) -> bool:
+    head = file.read(132)
+    file.seek(0)
     return head[128:] == b"DICM" or _bare(head) or path.suffix.lower() == ".dcm"
 
 
@@ -243,22 +177,25 @@ def _bare(head: bytes) -> bool:
     return explicit or int.from_bytes(head[4:8], "little") < 256
 
 
-def read_header(path: Path) -> Header | Ignored:
+def read_header(path: Path) -> Header | Ignored | None:
     """Read one file up to its pixels.
 
     Returns
     -------
-    Header or Ignored
-        Ignored for an object that is no scan, with the UIDs of the series that it refers to.
+    Header, Ignored or None
+        Ignored for an object that is no scan, with the UIDs of the series that it refers to; None for a file that
+        doesn't claim to be DICOM.
 
     Raises
     ------
     InputError
-        Code ``unreadable``: the file is not DICOM, or damaged, or cut short before its pixels.
+        Code ``unreadable``: the file can't be opened, is damaged, or cut short before its pixels.
     """
     try:
         size = archive.size_of(path)
         with archive.open_binary(path) as file:
+            if not _claims(file, path):
+                return None
             return _scanned(path, file, size) or _parsed(path, file, size)
     except OSError as error:
         raise InputError(f"can't be read: {error.strerror or error}", code="unreadable", path=path) from error
@@ -272,10 +209,10 @@ def read_header(path: Path) -> Header | Ignored:
 
 def _scanned(path: Path, file: BinaryIO, size: int) -> Header | Ignored | None:
     """The header of a plain image, the fast way; None for anything that takes more than that."""
-    found = scan(file, size, _WANTED)
+    found = scan(file, size, WANTED)
     if found is None or found.pixels is None:
         return None
-    values = _values({tag: (vr.decode("ascii"), value) for tag, (vr, value) in found.elements.items()}, "<")
+    values = texts({tag: (vr.decode("ascii"), value) for tag, (vr, value) in found.elements.items()}, "<")
     header = Header(path, values)
     if "SharedFunctionalGroupsSequence" in values or (header.integer("NumberOfFrames") or 1) > 1:
         return None
@@ -291,7 +228,7 @@ def _parsed(path: Path, file: BinaryIO, size: int) -> Header | Ignored:
     bare = file.read(132)[128:] != b"DICM"
     file.seek(0)
     dataset = pydicom.dcmread(file, stop_before_pixels=True, force=bare)
-    header = Header(path, {**_dataset_values(dataset), "TransferSyntaxUID": transfer_syntax(dataset)})
+    header = Header(path, {**dataset_values(dataset), "TransferSyntaxUID": transfer_syntax(dataset)})
     if bare and not (header.text("Modality") or header.text("SOPClassUID")):
         raise InputError("not a DICOM file, whatever its name says", code="unreadable", path=path)
     kind = kind_of_no_scan(header.sop_class_uid, header.text("ImageType"))
@@ -315,84 +252,9 @@ def _is_other_object(header: Header, problem: str | None) -> bool:
     return problem == NO_PIXELS and bool(uid) and known and "Image Storage" not in uid.name
 
 
-def _dataset_values(dataset: Dataset) -> dict[str, str]:
-    """What `_values` gives, of a data set that pydicom read: by the bytes, before pydicom judges them."""
-    elements: dict[int, tuple[str, bytes]] = {}
-    read = {}
-    meta = getattr(dataset, "file_meta", Dataset())
-    for source in (meta, dataset):
-        for tag in _WANTED:
-            if tag not in source:
-                continue
-            element = source.get_item(tag)
-            if isinstance(element, RawDataElement):
-                elements[tag] = (element.VR or "", element.value or b"")
-            elif element is not None and tag in _TAGS:
-                # What pydicom had to look at for itself.
-                value = element.value
-                text = str(value or "") if element.VM < 2 else "\\".join(map(str, value))
-                read[_TAGS[tag]] = text if element.VR != "SQ" else "1" if len(value) else ""
-    little = dataset.original_encoding[1] is not False
-    return {keyword: text for keyword, text in (_values(elements, "<" if little else ">") | read).items() if text}
-
-
-def _values(elements: Mapping[int, tuple[str, bytes]], order: str) -> dict[str, str]:
-    """Texts by keyword, of elements given as value representation and bytes; blank ones are left out."""
-    charset = _charset(elements)
-    values = {}
-    for tag, keyword in _TAGS.items():
-        if tag in elements:
-            vr, raw = elements[tag]
-            vr = dictionary_VR(tag) if vr in ("", "UN") else vr
-            if keyword in _SEQUENCES:
-                text = "1" if raw and raw[:8] != b"\xfe\xff\xdd\xe0\0\0\0\0" else ""
-            else:
-                text = _text(vr[:2], raw, order, charset)
-            if text:
-                values[keyword] = text
-    if "DiffusionBValue" not in values and (b_value := _private_b_value(elements, order)):
-        values["DiffusionBValue"] = b_value
-    return values
-
-
-def _charset(elements: Mapping[int, tuple[str, bytes]]) -> list[str]:
-    said = elements.get(0x00080005, ("", b""))[1].decode("ascii", "replace").strip(" \0")
-    try:
-        return convert_encodings(said.split("\\")) if said else ["iso8859"]
-    except LookupError:
-        return ["iso8859"]
-
-
-def _text(vr: str, raw: bytes, order: str, charset: list[str]) -> str:
-    if vr in _BINARY:
-        code = _BINARY[vr]
-        size = struct.calcsize(order + code)
-        numbers = struct.unpack(f"{order}{len(raw) // size}{code}", raw[: len(raw) // size * size])
-        return "\\".join(f"{number:.17g}" if code in "fd" else str(number) for number in numbers)
-    if raw.isascii() and b"\x1b" not in raw:
-        text = raw.decode("ascii")
-    else:
-        try:
-            text = decode_bytes(raw, charset, set())
-        except (LookupError, UnicodeError):
-            text = raw.decode("latin-1")
-    return "\\".join(part.strip(" \0") for part in text.split("\\")).strip("\\") if "\\" in text else text.strip(" \0")
-
-
-def _private_b_value(elements: Mapping[int, tuple[str, bytes]], order: str) -> str:
-    for tag, (creator, name) in _PRIVATE_B_VALUES.items():
-        if tag in elements and elements.get(creator, ("", b""))[1].decode("latin-1").strip(" \0") == name:
-            vr, raw = elements[tag]
-            text = _text({0x20011003: "FL"}.get(tag, "IS") if vr in ("", "UN") else vr, raw, order, ["iso8859"])
-            first = text.split("\\")[0]
-            # GE adds 1e9 to the b-value.
-            return str(int(first) % 10**9) if tag == 0x00431039 and first.isdigit() else first
-    return ""
-
-
 def _pixel_problem(file: BinaryIO, header: Header, size: int) -> str | None:
     """What is wrong with the pixel data at which `file` stands."""
-    order: Literal["little", "big"] = "big" if header.transfer_syntax == ExplicitVRBigEndian else "little"
+    order: Literal["little", "big"] = "big" if header.text("TransferSyntaxUID") == ExplicitVRBigEndian else "little"
     head = file.read(8)
     if len(head) < 8 or int.from_bytes(head[:2], order) != 0x7FE0:
         return NO_PIXELS

@@ -24,6 +24,7 @@ DEEPEST = 16
 
 _UNDEFINED = 0xFFFFFFFF
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
+_FIRST_PIXELS = 0x7FE00008
 _PIXELS = frozenset((0x7FE00008, 0x7FE00009, 0x7FE00010))
 _SYNTAX = 0x00020010
 #: Value representations whose length has four bytes, behind two that are unused, and the others.
@@ -117,42 +118,39 @@ def _walk(
 ) -> tuple[int, int | None]:
     """Walk top-level elements, those of `group` alone if it is given; where they end, and where pixel data start."""
     position, end, last = start, len(data), 0
-    while position + 8 <= end:
+    while position + 12 <= end:
         head = position
         if explicit:
             high, low, vr, length = _EXPLICIT(data, position)
-            position += 8
             if vr in _LONG:
-                if position + 4 > end:
-                    raise _ShortError
-                (length,) = _LENGTH(data, position)
-                position += 4
-            elif vr not in _SHORT:
+                (length,) = _LENGTH(data, position + 8)
+                position += 12
+            elif vr in _SHORT:
+                position += 8
+            else:
                 raise _OddError
         else:
             high, low, length = _IMPLICIT(data, position)
             vr = b""
             position += 8
-        tag = high << 16 | low
         if group is not None and high != group:
             return head, None
-        if tag in _PIXELS:
-            return head, head
-        # Tags ascend in a well-formed file; groups behind the pixel data hold nothing that counts.
-        if tag <= last or tag > 0x7FE00010:
+        tag = high << 16 | low
+        if tag <= last or tag >= _FIRST_PIXELS:
+            if tag in _PIXELS:
+                return head, head
+            # Tags ascend in a well-formed file; groups behind the pixel data hold nothing that counts.
             raise _OddError
         last = tag
         if length == _UNDEFINED:
             after = _skip_items(data, position, explicit=explicit and vr != b"UN", depth=0)
-            if tag in wanted:
-                elements[tag] = (vr, data[position:after])
-            position = after
-            continue
-        if position + length > end:
-            raise _ShortError
+        else:
+            after = position + length
+            if after > end:
+                raise _ShortError
         if tag in wanted:
-            elements[tag] = (vr, data[position : position + length])
-        position += length
+            elements[tag] = (vr, data[position:after])
+        position = after
     if position == end and whole:
         return position, None
     raise _ShortError

@@ -17,7 +17,8 @@ from pydicom.uid import generate_uid
 from volseg.errors import InputError, UsageError
 from volseg.loaders import archive
 from volseg.loaders.candidate import Candidate
-from volseg.loaders.dicom_header import IDENTITY, element_text, tolerant, transfer_syntax
+from volseg.loaders.dicom_header import element_text, tolerant, transfer_syntax
+from volseg.loaders.dicom_values import IDENTITY
 from volseg.loaders.study import find
 
 

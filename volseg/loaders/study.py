@@ -14,13 +14,15 @@ from volseg.errors import InputError, UsageError
 from volseg.loaders import archive, dicom, nifti
 from volseg.loaders.candidate import Candidate, Ignored, digest8, relative
 from volseg.loaders.channels import from_files, from_study
-from volseg.loaders.dicom_header import Header, is_dicom, read_header, tolerant
+from volseg.loaders.dicom_header import Header, read_header, tolerant
 from volseg.volume import Volume
 
 __all__ = ["Candidate", "Ignored", "Study", "find", "load"]
 
 #: Files that are looked at, at the same time: a network drive answers slowly, and several questions at once.
 THREADS = 8
+#: Files that a thread takes at once.
+CHUNK = 16
 #: Called with the number of files that were looked at, and with how many there are.
 Progress = Callable[[int, int], None]
 
@@ -158,11 +160,14 @@ def _candidates(paths: Sequence[Path], ignored: list[Ignored], progress: Progres
 
 def _looked_at(paths: Sequence[Path], progress: Progress | None) -> Iterator[Header | Ignored | Candidate]:
     """What each file is, in the order of the paths."""
+    chunks = [paths[start : start + CHUNK] for start in range(0, len(paths), CHUNK)]
+    done = 0
     with ThreadPoolExecutor(THREADS) as pool:
-        for number, found in enumerate(pool.map(_classify, paths), 1):
+        for found in pool.map(lambda chunk: [_classify(path) for path in chunk], chunks):
+            yield from found
+            done += len(found)
             if progress is not None:
-                progress(number, len(paths))
-            yield found
+                progress(done, len(paths))
 
 
 def _classify(path: Path) -> Header | Ignored | Candidate:
@@ -170,10 +175,10 @@ def _classify(path: Path) -> Header | Ignored | Candidate:
     if nifti.is_nifti_name(path):
         return nifti.describe(path)
     try:
-        return read_header(path) if is_dicom(path) else Ignored(path, "no image that volseg reads")
-    except OSError as error:
-        return Ignored(path, f"can't be read: {error.strerror or error}")
+        return read_header(path) or Ignored(path, "no image that volseg reads")
     except InputError as error:
+        if isinstance(error.__cause__, OSError):
+            return Ignored(path, error.reason)
         return dicom.damaged(path, error)
 
 

@@ -1,0 +1,158 @@
+"""The elements of a DICOM header that volseg looks at, as texts by keyword: the bytes, before anything judges them."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+
+from pydicom.charset import convert_encodings, decode_bytes
+from pydicom.datadict import dictionary_VR, tag_for_keyword
+from pydicom.dataelem import RawDataElement
+from pydicom.dataset import Dataset
+
+#: What may tell images at one position apart, the most telling first.
+DISTINGUISHING = (
+    "StackID",
+    "DiffusionBValue",
+    "EchoTime",
+    "EchoNumbers",
+    "InversionTime",
+    "FlipAngle",
+    "ImageType",
+    "ComplexImageComponent",
+    "TemporalPositionIdentifier",
+    "TriggerTime",
+    "AcquisitionNumber",
+    "ConvolutionKernel",
+    "DiffusionGradientOrientation",
+    "AcquisitionDateTime",
+    "AcquisitionTime",
+    "ContentTime",
+    "InstanceNumber",
+)
+#: What tells which series of a study is which, beside its description.
+SEQUENCE = ("ProtocolName", "SequenceName", "PulseSequenceName", "ScanningSequence", "SequenceVariant")
+#: UIDs without which a DICOM object can't refer to a series.
+IDENTITY = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")
+#: What is read of a header.
+KEYWORDS = (
+    *DISTINGUISHING,
+    *SEQUENCE,
+    *IDENTITY,
+    "SpecificCharacterSet",
+    "PatientID",
+    "Modality",
+    "SeriesNumber",
+    "SeriesDescription",
+    "ImagesInAcquisition",
+    "ImagePositionPatient",
+    "ImageOrientationPatient",
+    "PixelSpacing",
+    "Rows",
+    "Columns",
+    "NumberOfFrames",
+    "SamplesPerPixel",
+    "PhotometricInterpretation",
+    "BitsAllocated",
+    "BitsStored",
+    "HighBit",
+    "PixelRepresentation",
+    "PixelPaddingValue",
+    "RescaleSlope",
+    "RescaleIntercept",
+    "ModalityLUTSequence",
+    "SharedFunctionalGroupsSequence",
+    "Units",
+    "MediaStorageSOPClassUID",
+    "MediaStorageSOPInstanceUID",
+    "TransferSyntaxUID",
+)
+
+_TAGS = {tag: keyword for keyword in KEYWORDS if (tag := tag_for_keyword(keyword)) is not None}
+#: Value representations, where a file doesn't say them; of two that are possible, the first.
+_VRS = {tag: dictionary_VR(tag)[:2] for tag in _TAGS}
+#: Where scanners of before the standard element keep the b-value: the block's creator, and the element in its block.
+_PRIVATE_B_VALUES = {
+    0x0019100C: (0x00190010, "SIEMENS MR HEADER"),
+    0x00431039: (0x00430010, "GEMS_PARM_01"),
+    0x20011003: (0x20010010, "Philips Imaging DD 001"),
+}
+WANTED = frozenset(_TAGS) | frozenset(_PRIVATE_B_VALUES) | {tag for tag, _ in _PRIVATE_B_VALUES.values()}
+_BINARY = {"US": "H", "SS": "h", "UL": "L", "SL": "l", "FL": "f", "FD": "d"}
+_SEQUENCES = frozenset(("ModalityLUTSequence", "SharedFunctionalGroupsSequence"))
+_EMPTY_SEQUENCE = b"\xfe\xff\xdd\xe0\0\0\0\0"
+
+
+def dataset_values(dataset: Dataset) -> dict[str, str]:
+    """What `texts` gives, of a data set that pydicom read: by the bytes, before pydicom judges them."""
+    elements: dict[int, tuple[str, bytes]] = {}
+    read = {}
+    meta = getattr(dataset, "file_meta", Dataset())
+    for source in (meta, dataset):
+        for tag in WANTED:
+            if tag not in source:
+                continue
+            element = source.get_item(tag)
+            if isinstance(element, RawDataElement):
+                elements[tag] = (element.VR or "", element.value or b"")
+            elif element is not None and tag in _TAGS:
+                # What pydicom had to look at for itself.
+                value = element.value
+                text = str(value or "") if element.VM < 2 else "\\".join(map(str, value))
+                read[_TAGS[tag]] = text if element.VR != "SQ" else "1" if len(value) else ""
+    little = dataset.original_encoding[1] is not False
+    return {keyword: text for keyword, text in (texts(elements, "<" if little else ">") | read).items() if text}
+
+
+def texts(elements: Mapping[int, tuple[str, bytes]], order: str) -> dict[str, str]:
+    """Texts by keyword, of elements given as value representation and bytes; blank ones are left out."""
+    charset = _charset(elements)
+    values = {}
+    for tag, (vr, raw) in elements.items():
+        keyword = _TAGS.get(tag)
+        if keyword is None:
+            continue
+        if keyword in _SEQUENCES:
+            text = "1" if raw and raw[:8] != _EMPTY_SEQUENCE else ""
+        else:
+            text = _text(_VRS[tag] if vr in ("", "UN") else vr, raw, order, charset)
+        if text:
+            values[keyword] = text
+    if "DiffusionBValue" not in values and (b_value := _private_b_value(elements, order)):
+        values["DiffusionBValue"] = b_value
+    return values
+
+
+def _charset(elements: Mapping[int, tuple[str, bytes]]) -> list[str]:
+    said = elements.get(0x00080005, ("", b""))[1].decode("ascii", "replace").strip(" \0")
+    try:
+        return convert_encodings(said.split("\\")) if said else ["iso8859"]
+    except LookupError:
+        return ["iso8859"]
+
+
+def _text(vr: str, raw: bytes, order: str, charset: list[str]) -> str:
+    if vr in _BINARY:
+        code = _BINARY[vr]
+        size = struct.calcsize(order + code)
+        numbers = struct.unpack(f"{order}{len(raw) // size}{code}", raw[: len(raw) // size * size])
+        return "\\".join(f"{number:.17g}" if code in "fd" else str(number) for number in numbers)
+    if raw.isascii() and b"\x1b" not in raw:
+        text = raw.decode("ascii")
+    else:
+        try:
+            text = decode_bytes(raw, charset, set())
+        except (LookupError, UnicodeError):
+            text = raw.decode("latin-1")
+    return "\\".join(part.strip(" \0") for part in text.split("\\")).strip("\\") if "\\" in text else text.strip(" \0")
+
+
+def _private_b_value(elements: Mapping[int, tuple[str, bytes]], order: str) -> str:
+    for tag, (creator, name) in _PRIVATE_B_VALUES.items():
+        if tag in elements and elements.get(creator, ("", b""))[1].decode("latin-1").strip(" \0") == name:
+            vr, raw = elements[tag]
+            text = _text({0x20011003: "FL"}.get(tag, "IS") if vr in ("", "UN") else vr, raw, order, ["iso8859"])
+            first = text.split("\\")[0]
+            # GE adds 1e9 to the b-value.
+            return str(int(first) % 10**9) if tag == 0x00431039 and first.isdigit() else first
+    return ""
