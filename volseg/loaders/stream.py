@@ -167,8 +167,10 @@ def text_lines(file: BinaryIO) -> Iterator[str]:
     InputError
         Code ``unreadable``: no end within `HEADER_BYTES`.
     """
+    length = 0
     while line := file.readline(HEADER_BYTES):
-        if file.tell() > HEADER_BYTES:
+        length += len(line)
+        if length > HEADER_BYTES:
             raise InputError(f"the header has no end within {HEADER_BYTES} bytes", code="unreadable")
         yield line.decode("utf-8", "surrogateescape").rstrip("\r\n")
 
