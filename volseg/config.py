@@ -114,8 +114,8 @@ class ChannelConfig(Section):
     description: Pattern | None = None
     """Regular expression, in any case, that occurs in the Series Description, such as "flair.*reg"."""
     sequence: Pattern | None = None
-    """The same for what the headers say of the sequence: Scanning Sequence, Sequence Variant, Sequence Name, Pulse
-    Sequence Name and Protocol Name."""
+    """The same for what the headers say of the sequence: Protocol Name, Sequence Name, Pulse Sequence Name, Scanning
+    Sequence and Sequence Variant, in this order."""
 
     @field_validator("modalities")
     @classmethod

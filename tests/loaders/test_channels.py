@@ -187,7 +187,7 @@ def test_by_sequence_and_by_modality(tmp_path: Path) -> None:
     write(tmp_path, "c", Modality="CT")
     found = of_study(
         tmp_path,
-        ChannelConfig(name="T1", modalities=("MR",), sequence="TFL.*head"),
+        ChannelConfig(name="T1", modalities=("MR",), sequence="head.*TFL"),
         ChannelConfig(name="FLAIR", modalities=("MR",), sequence=r"\bIR\b"),
         ChannelConfig(name="CT", modalities=("CT",)),
     )

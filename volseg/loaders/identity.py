@@ -31,7 +31,7 @@ def repair_uids(candidate: Candidate, folder: Path) -> Candidate:
     Parameters
     ----------
     candidate
-        A usable DICOM series.
+        A DICOM series that is usable, or tilted.
     folder
         Where to write the copy. It appears when the copy is complete.
 
@@ -51,7 +51,7 @@ def repair_uids(candidate: Candidate, folder: Path) -> Candidate:
     """
     if candidate.kind != "dicom":
         raise UsageError(f"{candidate.path}: not a DICOM series; it has no UIDs to repair")
-    if candidate.code is not None:
+    if candidate.code not in (None, "tilted"):
         candidate.load()  # raises its refusal
     with tolerant():
         datasets = [_read(path) for path in candidate.files]
