@@ -13,7 +13,6 @@ from typing import Any
 import highdicom
 import numpy as np
 import numpy.typing as npt
-import pydicom
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code as PydicomCode
@@ -22,14 +21,11 @@ from pydicom.valuerep import DA, TM, DSfloat
 
 from volseg import __version__
 from volseg.errors import ExportError
+from volseg.export.dicom_source import as_one_image, check_grid, read_headers, refer_to_frames
 from volseg.files import write_atomically
-from volseg.geometry import Floats, ras_from_lps
-from volseg.loaders.stack import EVENED_MM
-from volseg.volume import Code, DicomSource, Label, LabelVolume
+from volseg.geometry import Geometry
+from volseg.volume import Code, Label, LabelVolume
 
-#: A pixel of the source may be this far from its voxel, in mm: loaders even out positions, and slices whose directions
-#: differ in the last digits.
-SLICE_MM = 2 * EVENED_MM
 #: Up to this size (bytes of pixel data) every segment has a frame on every slice. ITK takes frames to be evenly spaced
 #: and misplaces those of a SEG that leaves some out; above, the size matters more.
 FULL_FRAMES_BYTES = 64 * 2**20
@@ -75,12 +71,12 @@ def write(label_volume: LabelVolume, path: Path) -> tuple[str, ...]:
     """
     stream = io.BytesIO()
     with _sources_values_as_they_are():
-        headers = _source_headers(label_volume, path)
-        _check_grid(label_volume, headers, path)
+        headers = read_headers(label_volume, path)
+        check_grid(label_volume, headers, path)
         mask_KJI = _segment_numbers(label_volume, path)
         segments = _segments(label_volume, path)
         try:
-            notes = _fill_in(headers, between_slices_mm=label_volume.geometry.spacing_mm[2])
+            notes = _fill_in(headers, _between_slices_mm(label_volume.geometry))
             segmentation = _segmentation(label_volume, headers, mask_KJI, segments)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             # What pydicom and highdicom raise for values in the source that they can't take over.
@@ -93,80 +89,11 @@ def write(label_volume: LabelVolume, path: Path) -> tuple[str, ...]:
     return notes
 
 
-def _source_headers(label_volume: LabelVolume, path: Path) -> list[Dataset]:
-    """Headers of the source's slices in the order of k, checked to be the images that were read."""
-    source = label_volume.source
-    dicom = source.dicom
-    if dicom is None:
-        raise ExportError(
-            "DICOM SEG refers to the images of a DICOM series, and this scan comes from none; write NIfTI,"
-            " or name the series that it belongs to",
-            code="no-source-series",
-            path=path,
-        )
-    if not (dicom.identity and dicom.study_uid and dicom.series_uid and dicom.frame_of_reference_uid):
-        raise ExportError(
-            "the source has blank UIDs, so that a SEG can't refer to it; --repair-uids writes a copy that has UIDs",
-            code="no-identity",
-            path=source.path,
-        )
-    return [_header(dicom, index, path) for index in range(len(dicom.instances))]
-
-
-def _header(dicom: DicomSource, index: int, path: Path) -> Dataset:
-    instance = dicom.instances[index]
-    try:
-        # Files without a preamble are read as well; the UIDs say whether this is the image.
-        header = pydicom.dcmread(instance.path, stop_before_pixels=True, force=True)
-    except OSError as error:
-        raise ExportError(
-            f"{instance.path} can't be read again: {error.strerror or error}", code="no-source-series", path=path
-        ) from error
-    found = (header.get("StudyInstanceUID"), header.get("SeriesInstanceUID"), header.get("SOPInstanceUID"))
-    if found != (dicom.study_uid, dicom.series_uid, instance.sop_instance_uid):
-        raise ExportError(
-            f"{instance.path} is no longer the image {instance.sop_instance_uid} that was segmented",
-            code="no-identity",
-            path=path,
-        )
-    return header
-
-
-def _check_grid(label_volume: LabelVolume, headers: Sequence[Dataset], path: Path) -> None:
-    """Refuse a mask whose voxels are not where the source's pixels are.
-
-    Two affine maps of a rectangle differ most at one of its corners, and three of them decide about the fourth.
-    """
-    columns, rows, slices = label_volume.geometry.shape
-    if len(headers) != slices:
-        raise ExportError(
-            f"the mask has {slices} slices and the series {len(headers)} images", code="grid-mismatch", path=path
-        )
-    corners = np.array([(0, 0), (columns - 1, 0), (0, rows - 1)])
-    for k, header in enumerate(headers):
-        if (header.Columns, header.Rows) != (columns, rows):
-            raise ExportError(
-                f"the mask's slices have {columns} x {rows} voxels and the series' {header.Columns} x {header.Rows}",
-                code="grid-mismatch",
-                path=path,
-            )
-        ours = label_volume.geometry.voxel_to_world([(i, j, k) for i, j in corners])
-        apart = np.linalg.norm(ours - _pixel_positions(header, corners), axis=1).max()
-        if apart > SLICE_MM:
-            raise ExportError(
-                f"slice {k} of the mask lies {apart:.3g} mm off its image in the series",
-                code="grid-mismatch",
-                path=path,
-            )
-
-
-def _pixel_positions(header: Dataset, pixels: npt.NDArray[np.integer]) -> Floats:
-    """(N, 3) RAS+ mm of the pixels (N, 2) [column, row], by PS3.3 C.7.6.2.1.1."""
-    directions = np.array(header.ImageOrientationPatient, dtype=np.float64).reshape(2, 3)
-    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
-    between_rows, between_columns = (float(size) for size in header.PixelSpacing)
-    origin = np.array(header.ImagePositionPatient, dtype=np.float64)
-    return ras_from_lps(origin + pixels * np.array([between_columns, between_rows]) @ directions)
+def _between_slices_mm(geometry: Geometry) -> float:
+    """Distance of neighbouring slices along their normal; where they are stacked at a tilt, their centres lie apart."""
+    i, j, k = geometry.affine[:3, :3].T
+    normal = np.cross(i, j)
+    return round(abs(float(k @ normal)) / float(np.linalg.norm(normal)), 9)
 
 
 def _fill_in(headers: Sequence[Dataset], between_slices_mm: float) -> tuple[str, ...]:
@@ -265,10 +192,14 @@ def _segmentation(
     segments: Sequence[highdicom.seg.SegmentDescription],
 ) -> highdicom.seg.Segmentation:
     first = headers[0]
-    seed = [first.SeriesInstanceUID, *(header.SOPInstanceUID for header in headers), repr(label_volume.labels)]
+    assert label_volume.source.dicom is not None  # or it would have no headers
+    instances = label_volume.source.dicom.instances
+    frames = [] if instances[0].frame is None else [str(instance.frame) for instance in instances]
+    counts = [int(header.get("NumberOfFrames") or 1) for header in headers]
+    seed = [first.SeriesInstanceUID, *(header.SOPInstanceUID for header in headers), repr(label_volume.labels), *frames]
     seed += [hashlib.sha256(mask_KJI.tobytes()).hexdigest(), label_volume.algorithm, __version__]
     segmentation = highdicom.seg.Segmentation(
-        source_images=headers,
+        source_images=[as_one_image(headers)] if frames else headers,
         pixel_array=mask_KJI,
         segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
         segment_descriptions=segments,
@@ -287,6 +218,8 @@ def _segmentation(
         # UTF-8: a label's name may need letters that the source's character set lacks.
         specific_character_set="ISO_IR 192",
     )
+    if frames:
+        refer_to_frames(segmentation, instances, counts)
     organization = generate_uid(entropy_srcs=[*seed, "dimensions"])
     for item in (*segmentation.DimensionIndexSequence, *segmentation.DimensionOrganizationSequence):
         item.DimensionOrganizationUID = organization

@@ -1,0 +1,238 @@
+"""The images that a DICOM object refers to: headers read again, held against the mask, and references to frames."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pydicom
+from pydicom.dataset import Dataset
+
+from volseg.errors import ExportError
+from volseg.geometry import Floats, ras_from_lps
+from volseg.loaders import archive
+from volseg.loaders.dicom_frames import frame_values
+from volseg.loaders.stack import EVENED_MM
+from volseg.volume import DicomSource, Instance, LabelVolume
+
+#: A pixel of the source may be this far from its voxel, in mm: loaders even out positions, and slices whose directions
+#: differ in the last digits.
+SLICE_MM = 2 * EVENED_MM
+
+_FUNCTIONAL_GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
+#: What a frame's header takes over from its file, and what from the frame's functional groups.
+_OF_FILE = ("SOPInstanceUID", "FrameOfReferenceUID", "NumberOfFrames", "Rows", "Columns")
+_OF_PLANE = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
+
+
+def read_headers(label_volume: LabelVolume, path: Path) -> list[Dataset]:
+    """Headers of the source's slices in the order of k, checked to be the images that were read.
+
+    Each file is read once, up to its pixels. A frame of a multi-frame object has the attributes of a single image: its
+    place, its size and its identity; the first one has the rest of its file's as well.
+
+    Parameters
+    ----------
+    path
+        Of the object to be written, for messages.
+
+    Raises
+    ------
+    ExportError
+        Code ``no-source-series``: there is no DICOM series, or its files are gone. ``no-identity``: its UIDs are
+        blank, or not those that were read.
+    """
+    source = label_volume.source
+    dicom = source.dicom
+    if dicom is None:
+        raise ExportError(
+            "DICOM SEG refers to the images of a DICOM series, and this scan comes from none; write NIfTI,"
+            " or name the series that it belongs to",
+            code="no-source-series",
+            path=path,
+        )
+    if not (dicom.identity and dicom.study_uid and dicom.series_uid and dicom.frame_of_reference_uid):
+        raise ExportError(
+            "the source has blank UIDs, so that a SEG can't refer to it; --repair-uids writes a copy that has UIDs",
+            code="no-identity",
+            path=source.path,
+        )
+    files = {instance.path: instance for instance in dicom.instances}
+    headers = {file: _header(dicom, instance, path) for file, instance in files.items()}
+    if dicom.instances[0].frame is None:
+        return [headers[instance.path] for instance in dicom.instances]
+    return _frame_headers(dicom, headers, path)
+
+
+def _header(dicom: DicomSource, instance: Instance, path: Path) -> Dataset:
+    try:
+        with archive.open_binary(instance.path) as file:
+            # Files without a preamble are read as well; the UIDs say whether this is the image.
+            header = pydicom.dcmread(file, stop_before_pixels=True, force=True)
+    except Exception as error:
+        # pydicom raises what it stumbles over; from a file that was overwritten that may be anything.
+        why = error.strerror if isinstance(error, OSError) and error.strerror else " ".join(str(error).split())
+        raise ExportError(f"{instance.path} can't be read again: {why}", code="no-source-series", path=path) from error
+    found = (header.get("StudyInstanceUID"), header.get("SeriesInstanceUID"), header.get("SOPInstanceUID"))
+    if found != (dicom.study_uid, dicom.series_uid, instance.sop_instance_uid):
+        raise _changed(instance, path)
+    return header
+
+
+def _changed(instance: Instance, path: Path) -> ExportError:
+    return ExportError(
+        f"{instance.path} is no longer the image {instance.sop_instance_uid} that was segmented",
+        code="no-identity",
+        path=path,
+    )
+
+
+def _frame_headers(dicom: DicomSource, headers: dict[Path, Dataset], path: Path) -> list[Dataset]:
+    """A header for each frame: of the first, all that its file says, of the others what differs."""
+    frames = []
+    values: dict[Path, tuple[Mapping[str, str], ...]] = {}
+    for instance in dicom.instances:
+        header = headers[instance.path]
+        try:
+            if instance.path not in values:
+                values[instance.path] = frame_values(header)
+            frames.append(_frame_header(header, values[instance.path][instance.frame or 0]))
+        except (AttributeError, LookupError, ValueError) as error:
+            raise _changed(instance, path) from error
+    first = headers[dicom.instances[0].path]
+    for keyword in _FUNCTIONAL_GROUPS:
+        if keyword in first:
+            delattr(first, keyword)
+    first.update(frames[0])
+    return [first, *frames[1:]]
+
+
+def _frame_header(header: Dataset, values: Mapping[str, str]) -> Dataset:
+    frame = Dataset()
+    for keyword in _OF_FILE:
+        setattr(frame, keyword, header[keyword].value)
+    for keyword in _OF_PLANE:
+        setattr(frame, keyword, values[keyword].split("\\"))
+    if values.get("SliceThickness"):
+        frame.SliceThickness = values["SliceThickness"]
+    return frame
+
+
+def check_grid(label_volume: LabelVolume, headers: Sequence[Dataset], path: Path) -> None:
+    """Refuse a mask whose voxels are not where the source's pixels are.
+
+    Two affine maps of a rectangle differ most at one of its corners, and three of them decide about the fourth.
+
+    Raises
+    ------
+    ExportError
+        Code ``grid-mismatch``.
+    """
+    columns, rows, slices = label_volume.geometry.shape
+    if len(headers) != slices:
+        raise ExportError(
+            f"the mask has {slices} slices and the series {len(headers)} images", code="grid-mismatch", path=path
+        )
+    corners = np.array([(0, 0), (columns - 1, 0), (0, rows - 1)])
+    for k, header in enumerate(headers):
+        if (header.Columns, header.Rows) != (columns, rows):
+            raise ExportError(
+                f"the mask's slices have {columns} x {rows} voxels and the series' {header.Columns} x {header.Rows}",
+                code="grid-mismatch",
+                path=path,
+            )
+        ours = label_volume.geometry.voxel_to_world([(i, j, k) for i, j in corners])
+        apart = np.linalg.norm(ours - _pixel_positions(header, corners), axis=1).max()
+        if apart > SLICE_MM:
+            raise ExportError(
+                f"slice {k} of the mask lies {apart:.3g} mm off its image in the series",
+                code="grid-mismatch",
+                path=path,
+            )
+
+
+def _pixel_positions(header: Dataset, pixels: npt.NDArray[np.integer]) -> Floats:
+    """(N, 3) RAS+ mm of the pixels (N, 2) [column, row], by PS3.3 C.7.6.2.1.1."""
+    directions = np.array(header.ImageOrientationPatient, dtype=np.float64).reshape(2, 3)
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    between_rows, between_columns = (float(size) for size in header.PixelSpacing)
+    origin = np.array(header.ImagePositionPatient, dtype=np.float64)
+    return ras_from_lps(origin + pixels * np.array([between_columns, between_rows]) @ directions)
+
+
+def as_one_image(headers: Sequence[Dataset]) -> Dataset:
+    """A multi-frame header whose frames are the slices in the order of k, whichever file's frames they are.
+
+    highdicom takes a single multi-frame image, and looks for the source of a frame by its position: it would name
+    each echo at that position. `refer_to_frames` puts the real references in.
+
+    Parameters
+    ----------
+    headers
+        From `read_headers`, of frames; the first is changed and returned.
+    """
+    first = headers[0]
+    plane = _items(ImageOrientationPatient=first.ImageOrientationPatient)
+    measures = _items(
+        PixelSpacing=first.PixelSpacing,
+        SliceThickness=first.SliceThickness,
+        SpacingBetweenSlices=first.SpacingBetweenSlices,
+    )
+    positions = [_items(ImagePositionPatient=header.ImagePositionPatient) for header in headers]
+    first.NumberOfFrames = len(headers)
+    first.SharedFunctionalGroupsSequence = _items(PlaneOrientationSequence=plane, PixelMeasuresSequence=measures)
+    first.PerFrameFunctionalGroupsSequence = [_items(PlanePositionSequence=position)[0] for position in positions]
+    return first
+
+
+def refer_to_frames(derived: Dataset, instances: Sequence[Instance], counts: Sequence[int]) -> None:
+    """Make an object refer to the frames of its source, where highdicom made it from `as_one_image`.
+
+    Parameters
+    ----------
+    derived
+        What highdicom made: its frame numbers are places in `instances`.
+    instances
+        In the order of k.
+    counts
+        Of each, how many frames its file has.
+    """
+    numbers: dict[tuple[str, str], list[int]] = defaultdict(list)
+    whole = {}
+    for instance, count in zip(instances, counts, strict=True):
+        identity = (instance.sop_class_uid, instance.sop_instance_uid)
+        numbers[identity].append((instance.frame or 0) + 1)
+        whole[identity] = count
+    # Frames are named only where the reference isn't to all of them.
+    derived.SourceImageSequence = [
+        _reference(*identity, sorted(frames) if len(frames) < whole[identity] else None)
+        for identity, frames in numbers.items()
+    ]
+    derived.ReferencedSeriesSequence[0].ReferencedInstanceSequence = [_reference(*identity) for identity in numbers]
+    for groups in derived.PerFrameFunctionalGroupsSequence:
+        [source] = groups.DerivationImageSequence[0].SourceImageSequence
+        instance = instances[source.ReferencedFrameNumber - 1]
+        # A new item each: highdicom's is one for all segments.
+        item = _reference(instance.sop_class_uid, instance.sop_instance_uid, (instance.frame or 0) + 1)
+        item.SpatialLocationsPreserved = source.SpatialLocationsPreserved
+        item.PurposeOfReferenceCodeSequence = source.PurposeOfReferenceCodeSequence
+        groups.DerivationImageSequence[0].SourceImageSequence = [item]
+
+
+def _reference(sop_class_uid: str, sop_instance_uid: str, frames: int | Sequence[int] | None = None) -> Dataset:
+    item = Dataset()
+    item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = sop_class_uid, sop_instance_uid
+    if frames is not None:
+        item.ReferencedFrameNumber = frames
+    return item
+
+
+def _items(**values: object) -> list[Dataset]:
+    """A sequence of one item."""
+    item = Dataset()
+    for keyword, value in values.items():
+        setattr(item, keyword, value)
+    return [item]
