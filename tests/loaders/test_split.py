@@ -92,7 +92,7 @@ def test_two_images_a_position_are_told_apart(tag: str, values: tuple[str, str],
 
 def test_attributes_are_combined_where_one_is_not_enough() -> None:
     kinds = [{"EchoTime": te, "ImageType": f"ORIGINAL\\PRIMARY\\{kind}"} for te in ("5", "10") for kind in "MP"]
-    parts = split_planes([p for tags in kinds for p in planes(**tags)])
+    parts = split_planes([plane(5.0 * k, **tags) for tags in kinds for k in range(6)])
     assert names(parts) == ["te10-M", "te10-P", "te5-M", "te5-P"]
     assert all(part.stack for part in parts)
 

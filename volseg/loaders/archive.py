@@ -141,19 +141,6 @@ def read_errors(path: Path) -> Iterator[None]:
         raise InputError(f"damaged in its archive ({error})", code="unreadable", path=path) from error
 
 
-def is_member(path: Path) -> bool:
-    """Whether the path leads into an archive."""
-    return not path.exists() and any(parent.is_file() for parent in path.parents)
-
-
-def exists(path: Path) -> bool:
-    """Whether there is such a file, folder, or member of an archive."""
-    try:
-        return path.exists() or (is_member(path) and size_of(path) >= 0)
-    except OSError:
-        return False
-
-
 def _member(path: Path) -> tuple[zipfile.ZipFile, zipfile.ZipInfo]:
     for parent in path.parents:
         if parent.is_file():

@@ -122,6 +122,8 @@ def _walk(
         head = position
         if explicit:
             high, low, vr, length = _EXPLICIT(data, position)
+            if group is not None and high != group:
+                return head, None
             if vr in _LONG:
                 (length,) = _LENGTH(data, position + 8)
                 position += 12
@@ -133,8 +135,6 @@ def _walk(
             high, low, length = _IMPLICIT(data, position)
             vr = b""
             position += 8
-        if group is not None and high != group:
-            return head, None
         tag = high << 16 | low
         if tag <= last or tag >= _FIRST_PIXELS:
             if tag in _PIXELS:
