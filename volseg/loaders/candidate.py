@@ -114,11 +114,12 @@ class Candidate:
         if self.code is not None and not tilted:
             raise refusal(self.reason or "", code=self.code, path=self.path)
         # The readers make candidates, so they can't be imported before this class is there.
-        from volseg.loaders import channels, dicom_pixels, nifti, tilt
+        from volseg.loaders import channels, dicom_pixels, metaimage, nifti, nrrd, tilt
 
         if self.parts:
             return channels.read(self, resample_tilt=resample_tilt)
-        volume = nifti.read(self) if self.kind == "nifti" else dicom_pixels.read(self)
+        readers = {"dicom": dicom_pixels.read, "nifti": nifti.read, "nrrd": nrrd.read, "metaimage": metaimage.read}
+        volume = readers[self.kind](self)
         return tilt.straightened(volume) if tilted else volume
 
     def as_json(self, root: Path) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from volseg.config import ChannelConfig
 from volseg.errors import InputError, UsageError
-from volseg.loaders import archive, dicom, nifti
+from volseg.loaders import archive, dicom, metaimage, nifti, nrrd
 from volseg.loaders.candidate import Candidate, Ignored, digest8, relative
 from volseg.loaders.channels import from_files, from_study
 from volseg.loaders.dicom_header import Header, read_header, tolerant
@@ -174,6 +174,13 @@ def _classify(path: Path) -> Header | Ignored | Candidate:
     """Tell the file of an image, the header of a DICOM file and anything else apart."""
     if nifti.is_nifti_name(path):
         return nifti.describe(path)
+    if nrrd.is_nrrd_name(path):
+        return nrrd.describe(path)
+    if metaimage.is_metaimage_name(path):
+        return metaimage.describe(path)
+    if (header := nifti.pair_header(path)) is not None and nifti.is_pair(path):
+        # A pair is one image, and its header stands for it.
+        return nifti.describe(path) if path == header else Ignored(path, f"the voxels of {header.name}")
     try:
         return read_header(path) or Ignored(path, "no image that volseg reads")
     except InputError as error:
