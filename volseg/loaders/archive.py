@@ -141,6 +141,14 @@ def read_errors(path: Path) -> Iterator[None]:
         raise InputError(f"damaged in its archive ({error})", code="unreadable", path=path) from error
 
 
+def exists(path: Path) -> bool:
+    """Whether there is such a file, folder, or member of an archive."""
+    try:
+        return path.exists() or size_of(path) >= 0
+    except OSError:
+        return False
+
+
 def _member(path: Path) -> tuple[zipfile.ZipFile, zipfile.ZipInfo]:
     for parent in path.parents:
         if parent.is_file():
