@@ -54,6 +54,8 @@ class Header:
         Of a multi-frame file: what each frame says of itself; empty elsewhere.
     frame
         Number of this frame in its file, from 0; None in a file of a single frame.
+    pixels
+        Offset of the pixel data element in the file; None where the data set is deflated.
     """
 
     path: Path
@@ -61,6 +63,7 @@ class Header:
     problem: str | None = None
     frames: tuple[Mapping[str, str], ...] = field(default=(), repr=False)
     frame: int | None = None
+    pixels: int | None = None
 
     def text(self, keyword: str) -> str:
         """Value as text, empty where it is absent or blank."""
@@ -219,7 +222,7 @@ def _scanned(path: Path, file: BinaryIO, size: int) -> Header | Ignored | None:
     if kind_of_no_scan(header.sop_class_uid, values.get("ImageType", "")) is not None:
         return None
     file.seek(found.pixels)
-    return replace(header, problem=_pixel_problem(file, header, size))
+    return replace(header, problem=_pixel_problem(file, header, size), pixels=found.pixels)
 
 
 def _parsed(path: Path, file: BinaryIO, size: int) -> Header | Ignored:
@@ -235,11 +238,12 @@ def _parsed(path: Path, file: BinaryIO, size: int) -> Header | Ignored:
     if kind is None:
         if header.transfer_syntax == DeflatedExplicitVRLittleEndian:
             # Unzipped as a whole: were it cut short in there, there would be an error by now.
-            problem = None if "Rows" in dataset else NO_PIXELS
+            pixels, problem = None, None if "Rows" in dataset else NO_PIXELS
         else:
+            pixels = file.tell()
             problem = _pixel_problem(file, header, size)
         if not _is_other_object(header, problem):
-            return replace(header, problem=problem, frames=frame_values(dataset))
+            return replace(header, problem=problem, frames=frame_values(dataset), pixels=pixels)
         kind = f"{UID(header.sop_class_uid).name.removesuffix(' Storage')}, no image"
     return Ignored(path, f"DICOM {kind}", refers_to=references(dataset))
 

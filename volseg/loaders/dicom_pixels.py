@@ -1,29 +1,39 @@
-"""The voxels of a DICOM series: decode, rescale, and hash what was read."""
+"""The voxels of a DICOM series: decode, rescale, and hash what was read.
+
+The array is filled slice by slice, in threads, each of which holds the bytes of one slice beside it. A file of one
+image is read once; one of many frames is hashed in pieces and then read frame by frame.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
-import numpy.typing as npt
-import pydicom
-from pydicom.pixels.decoders.base import get_decoder
-from pydicom.pixels.utils import pixel_array
-from pydicom.uid import UID, JPEG2000TransferSyntaxes, JPEGLSTransferSyntaxes
 
 from volseg.errors import InputError
+from volseg.loaders import archive
 from volseg.loaders.candidate import Candidate
-from volseg.loaders.dicom_header import Header, read_header, tolerant, transfer_syntax
+from volseg.loaders.codec_process import Codecs
+from volseg.loaders.dicom_codecs import Cells, Layout, decode
+from volseg.loaders.dicom_element import Frame, frames
+from volseg.loaders.dicom_header import Header, read_header, tolerant
 from volseg.volume import DicomSource, Instance, Source, Volume, Voxels
 
-#: Slices decoded at the same time; codecs run outside Python's lock.
+#: Files that are read at the same time; reading, hashing and codecs run outside Python's lock.
 THREADS = 4
+#: Rows that are rescaled to floating-point numbers at once: few enough for a processor's cache.
+ROWS = 64
+
+#: A task fills one or more slices.
+_Task = Callable[[], None]
 
 
 def read(candidate: Candidate) -> Volume:
@@ -32,33 +42,38 @@ def read(candidate: Candidate) -> Volume:
     Returns
     -------
     Volume
-        [column, row, slice], slices ascending along row x column direction. Integers where every slope is 1 and every
-        intercept whole, else float32; padding values are left as they are.
+        [column, row, slice], slices ascending along row x column direction. Integers where every slope is 1, every
+        intercept whole, and 32 bits with a sign suffice; else float32. Padding values are left as they are.
 
     Raises
     ------
     InputError
-        Codes ``unreadable`` (damaged since it was found, or compressed data that no codec can decode) and
-        ``unsupported``.
+        Codes ``unreadable`` (damaged, or changed since it was found) and ``unsupported``.
     """
     geometry = candidate.geometry
     assert geometry is not None  # a usable candidate has one
     columns, rows, slices = geometry.shape
-    with tolerant(), ThreadPoolExecutor(THREADS) as pool:
-        headers = [_header(path) for path in candidate.files]
-        origin = _source(headers)
-        # Stored [slice, row, column] and shown reversed, without moving a byte.
-        array = np.empty((slices, rows, columns), _dtype(headers))
-        digests = list(pool.map(partial(_fill, array), range(slices), headers))
+    digests: dict[Path, str] = {}
+    with tolerant(), ThreadPoolExecutor(THREADS) as pool, Codecs(min(THREADS, os.cpu_count() or 1)) as codecs:
+        files = dict(zip(candidate.files, pool.map(_header, candidate.files), strict=True))
+        images = _images(candidate, files)
+        try:
+            # Stored [slice, row, column] and shown reversed, without moving a byte.
+            array = np.empty((slices, rows, columns), _dtype(images))
+        except MemoryError as error:
+            raise InputError(
+                f"{columns} x {rows} x {slices} voxels don't fit into memory", code="unsupported", path=candidate.path
+            ) from error
+        _run(pool, _tasks(candidate, files, images, array, digests, codecs))
     source = Source(
         kind="dicom",
         name=candidate.name,
         path=candidate.path,
         modality=candidate.modality,
         description=candidate.description,
-        sha256=hashlib.sha256("\n".join(digests).encode()).hexdigest(),
+        sha256=hashlib.sha256("\n".join(digests[path] for path in candidate.files).encode()).hexdigest(),
         notes=candidate.notes,
-        dicom=origin,
+        dicom=_source(images),
     )
     return Volume(array.transpose(2, 1, 0), geometry, source)
 
@@ -70,90 +85,138 @@ def _header(path: Path) -> Header:
     return header
 
 
-def _source(headers: Sequence[Header]) -> DicomSource:
-    first = headers[0]
+def _images(candidate: Candidate, files: Mapping[Path, Header]) -> list[Header]:
+    """The header of each slice."""
+    split = {path: header.split() for path, header in files.items()}
+    try:
+        return [split[path][frame] for path, frame in candidate.slices]
+    except IndexError as error:
+        raise InputError("changed since it was found", code="unreadable", path=candidate.path) from error
+
+
+def _source(images: Sequence[Header]) -> DicomSource:
+    first = images[0]
     instances = tuple(
-        Instance(path=header.path, sop_class_uid=header.sop_class_uid, sop_instance_uid=header.sop_instance_uid)
-        for header in headers
+        Instance(
+            path=image.path,
+            sop_class_uid=image.sop_class_uid,
+            sop_instance_uid=image.sop_instance_uid,
+            frame=image.frame,
+        )
+        for image in images
     )
-    unique = len({instance.sop_instance_uid for instance in instances}) == len(instances)
+    unique = len({(instance.sop_instance_uid, instance.frame) for instance in instances}) == len(instances)
     return DicomSource(
         study_uid=first.text("StudyInstanceUID"),
         series_uid=first.text("SeriesInstanceUID"),
         frame_of_reference_uid=first.text("FrameOfReferenceUID"),
         instances=instances,
-        identity=unique and not any(header.blank_identity for header in headers),
+        identity=unique and not any(image.blank_identity for image in images),
     )
 
 
-def _rescale(header: Header) -> tuple[float, float]:
+def _rescale(image: Header) -> tuple[float, float]:
     """Slope and intercept; 1 and 0 where they aren't given."""
     values = []
     for keyword, default in (("RescaleSlope", 1.0), ("RescaleIntercept", 0.0)):
-        numbers = header.numbers(keyword, 1)
-        if header.text(keyword) and numbers is None:
-            raise InputError(f"{keyword} is {header.text(keyword)!r}, no number", code="unreadable", path=header.path)
+        numbers = image.numbers(keyword, 1)
+        if image.text(keyword) and numbers is None:
+            raise InputError(f"{keyword} is {image.text(keyword)!r}, no number", code="unreadable", path=image.path)
         values.append(numbers[0] if numbers else default)
     if values[0] == 0:
-        raise InputError("RescaleSlope is 0: all values would be the same", code="unreadable", path=header.path)
+        raise InputError("RescaleSlope is 0: all values would be the same", code="unreadable", path=image.path)
     return values[0], values[1]
 
 
-def _dtype(headers: Sequence[Header]) -> np.dtype[Any]:
+def _dtype(images: Sequence[Header]) -> np.dtype[Any]:
     """Type that holds the rescaled values of every slice: the smallest of int16 and int32, else float32."""
     lowest, highest = 0.0, 0.0
-    for header in headers:
-        slope, intercept = _rescale(header)
+    for image in images:
+        slope, intercept = _rescale(image)
         if slope != 1 or intercept != int(intercept):
             return np.dtype(np.float32)
-        bits = header.integer("BitsStored") or header.integer("BitsAllocated") or 16
-        signed = header.integer("PixelRepresentation") == 1
-        lowest = min(lowest, intercept - (2 ** (bits - 1) if signed else 0))
-        highest = max(highest, intercept + 2 ** (bits - 1 if signed else bits) - 1)
+        low, high = Layout.of(image).range
+        lowest, highest = min(lowest, intercept + low), max(highest, intercept + high)
     for dtype in (np.int16, np.int32):
         if np.iinfo(dtype).min <= lowest and highest <= np.iinfo(dtype).max:
             return np.dtype(dtype)
     return np.dtype(np.float32)
 
 
-def _fill(array: Voxels, index: int, header: Header) -> str:
-    """Decode one file into ``array[index]``; return the SHA-256 of its bytes."""
-    raw = header.path.read_bytes()
-    stored = _decoded(raw, header.path)
-    if stored.shape != array.shape[1:] or stored.dtype.kind not in "iu":
-        raise InputError(f"pixels {stored.shape} of {stored.dtype}", code="unsupported", path=header.path)
-    slope, intercept = _rescale(header)
-    if array.dtype.kind == "i":
-        np.add(stored, int(intercept), out=array[index], dtype=array.dtype, casting="unsafe")
-    else:
-        array[index] = stored * np.float64(slope) + intercept
-    return hashlib.sha256(raw).hexdigest()
-
-
-def _plugin(syntax: UID) -> str:
-    """Codec to decode with, by pydicom's name; empty for pydicom's own choice.
-
-    gdcm comes last where there is another: it ends the whole process on some damaged JPEG 2000 images.
-    """
-    if syntax not in (*JPEG2000TransferSyntaxes, *JPEGLSTransferSyntaxes):
-        return ""
-    available = get_decoder(syntax).available_plugins
-    return next((name for name in available if name != "gdcm"), "")
-
-
-def _decoded(raw: bytes, path: Path) -> npt.NDArray[Any]:
-    """Stored values [row, column]."""
-    syntax = "DICOM"
+def _run(pool: ThreadPoolExecutor, tasks: Iterable[_Task]) -> None:
+    """Run tasks as threads become free: a task that waits may hold the bytes of its frame."""
+    running: deque[Future[None]] = deque()
     try:
-        dataset = pydicom.dcmread(io.BytesIO(raw), force=True)
-        uid = transfer_syntax(dataset)
-        syntax = uid.name
-        dataset.file_meta.TransferSyntaxUID = uid
-        # Absent from some converters' files, and `dicom` has refused what isn't so.
-        dataset.setdefault("SamplesPerPixel", 1)
-        dataset.setdefault("PhotometricInterpretation", "MONOCHROME2")
-        return pixel_array(dataset, raw=True, decoding_plugin=_plugin(uid))
-    except Exception as error:
-        # Codecs raise what they like; each of it means that this file's pixels can't be had.
-        why = " ".join(str(error).split())[:160]
-        raise InputError(f"pixels can't be decoded ({syntax}): {why}", code="unreadable", path=path) from error
+        for task in tasks:
+            running.append(pool.submit(task))
+            if len(running) >= THREADS:
+                running.popleft().result()
+        while running:
+            running.popleft().result()
+    finally:
+        for future in running:
+            future.cancel()
+
+
+def _tasks(
+    candidate: Candidate,
+    files: Mapping[Path, Header],
+    images: Sequence[Header],
+    array: Voxels,
+    digests: dict[Path, str],
+    codecs: Codecs,
+) -> Iterator[_Task]:
+    """A task for each file of one image, and for each frame of the others."""
+    wanted: dict[Path, dict[int, tuple[Header, Voxels]]] = {path: {} for path in candidate.files}
+    for (path, frame), image, place in zip(candidate.slices, images, array, strict=True):
+        wanted[path][frame] = image, place
+    for path, places in wanted.items():
+        if (files[path].integer("NumberOfFrames") or 1) == 1:
+            yield partial(_whole_file, *places[0], digests, codecs)
+        else:
+            yield from _frames_of_file(files[path], places, digests, codecs)
+
+
+def _whole_file(image: Header, place: Voxels, digests: dict[Path, str], codecs: Codecs) -> None:
+    content = archive.read_bytes(image.path)
+    digests[image.path] = hashlib.sha256(content).hexdigest()
+    (frame,) = frames(io.BytesIO(content), image, Layout.of(image))
+    _fill(frame, image, place, codecs)
+
+
+def _frames_of_file(
+    header: Header, places: Mapping[int, tuple[Header, Voxels]], digests: dict[Path, str], codecs: Codecs
+) -> Iterator[_Task]:
+    with archive.read_errors(header.path), archive.open_binary(header.path) as file:
+        digests[header.path] = _digest(file)
+        for index, frame in enumerate(frames(file, header, Layout.of(header))):
+            if index in places:
+                yield partial(_fill, frame, *places[index], codecs)
+
+
+def _digest(file: BinaryIO) -> str:
+    file.seek(0)
+    return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
+
+
+def _fill(frame: Frame, image: Header, place: Voxels, codecs: Codecs) -> None:
+    """Put the rescaled values of one frame into its place [row, column]."""
+    layout = Layout.of(image)
+    if layout.shape != place.shape:
+        raise InputError("changed since it was found", code="unreadable", path=image.path)
+    if frame.compressed:
+        stored = decode(frame.content, image.transfer_syntax, layout, codecs, image.path)
+    else:
+        cells = np.frombuffer(frame.content, layout.cell.newbyteorder(frame.order)).reshape(layout.shape)
+        stored = layout.values(cells, image.path)
+    slope, intercept = _rescale(image)
+    if place.dtype.kind == "i":
+        np.add(stored, int(intercept), out=place, dtype=place.dtype, casting="unsafe")
+    else:
+        _as_floats(stored, slope, intercept, place)
+
+
+def _as_floats(stored: Cells, slope: float, intercept: float, place: Voxels) -> None:
+    for start in range(0, len(stored), ROWS):
+        # Computed with 64 bits and rounded once.
+        place[start : start + ROWS] = stored[start : start + ROWS] * np.float64(slope) + intercept
