@@ -11,7 +11,7 @@ PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13; do \
 BENCHMARKS := $(filter-out benchmarks/_%,$(sort $(wildcard benchmarks/*.py)))
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo check test test-readers bench clean
+.PHONY: help install demo check test test-readers bench peers clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name what; do \
@@ -55,6 +55,10 @@ test-readers: install  ## tests against other people's readers, installed from D
 bench: install  ## measure what the README claims
 	@test -n "$(BENCHMARKS)" || { echo "no benchmarks/*.py" >&2; exit 1; }
 	@for script in $(BENCHMARKS); do echo "== $$script"; $(RUN) "$$script" || exit; done
+
+peers: install  ## make .venv-peers with dicom2nifti and dcm2niix, for benchmarks/geometry
+	@test -x .venv-peers/bin/python || $(RUN) -m venv .venv-peers
+	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check --no-compile -r benchmarks/peers.txt
 
 clean:  ## remove what the other targets made, .venv and runs/ excepted
 	rm -rf build dist demo_output .mypy_cache .pytest_cache .ruff_cache .hypothesis
