@@ -9,14 +9,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from volseg.cli.progress import bar, progress_line
+
 if TYPE_CHECKING:
     from rich.console import Console
 
     from volseg.loaders import Candidate, Study
 
-#: Width of output that goes to a file, and the width from which there is room for what the size says anyway.
+#: From so many files on it takes long enough to say how far it is.
+MANY = 500
+#: Least width of output that goes to a file.
 NARROW = 80
-ROOMY = 100
+_KINDS = {"dicom": "-", "nifti": "NIfTI", "nrrd": "NRRD", "metaimage": "Meta"}
 
 
 def inspect(
@@ -27,7 +31,13 @@ def inspect(
     """Show the images in PATH, their geometry, and whether each can be segmented or why not."""
     from volseg.loaders import find
 
-    study = find(path)
+    with progress_line() as line:
+
+        def show(done: int, files: int) -> None:
+            if files >= MANY:
+                line.update(f"reading headers: {bar(done, files)}")
+
+        study = find(path, progress=show)
     if json:
         print(as_json(study))
     else:
@@ -76,27 +86,25 @@ def _print_table(study: Study, console: Console) -> None:
     table.add_column("size", justify="right", no_wrap=True)
     table.add_column("spacing mm", justify="right", no_wrap=True)
     table.add_column("axes", no_wrap=True)
-    roomy = console.width >= ROOMY
-    if roomy:
-        table.add_column("slices", justify="right", no_wrap=True)
+    table.add_column("slices", justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
     for candidate in study.candidates:
-        table.add_row(*_row(candidate, roomy))
+        table.add_row(*_row(candidate))
     console.print(table)
 
 
-def _row(candidate: Candidate, roomy: bool) -> tuple[str, ...]:
+def _row(candidate: Candidate) -> tuple[str, ...]:
     grid = candidate.geometry
     size = "x".join(map(str, grid.shape)) if grid else "-"
     if candidate.channels > 1:
         size = f"{candidate.channels}ch {size}"
     return (
         candidate.name,
-        candidate.modality or ("NIfTI" if candidate.kind == "nifti" else "-"),
+        candidate.modality or _KINDS[candidate.kind],
         size,
         "x".join(f"{step:.3g}" for step in grid.spacing_mm) if grid else "-",
         grid.orientation if grid else "-",
-        *([str(grid.shape[2] if grid else len(candidate.files))] if roomy else []),
+        str(grid.shape[2] if grid else len(candidate.slices or candidate.files)),
         "usable" if candidate.usable else "refused",
     )
 

@@ -11,6 +11,16 @@ from contextlib import contextmanager
 PLAIN_EVERY_S = 15.0
 
 
+#: Characters of a bar.
+BAR_WIDTH = 30
+
+
+def bar(done: int, total: int) -> str:
+    """A bar, and the numbers that it shows."""
+    filled = BAR_WIDTH * done // max(total, 1)
+    return f"[{'#' * filled}{'.' * (BAR_WIDTH - filled)}] {done} of {total}"
+
+
 class Line:
     """One line that says where a task stands; `update` may be called as often as wanted."""
 

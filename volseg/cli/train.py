@@ -75,7 +75,14 @@ def train(
             name = f"fold {fold_name(number)}"
             line.update(f"{name}  reading {len(cases)} cases")
             progress = train_fold(
-                loaded, cases, output, number, Budget(minutes, steps), resume=resume, report=_reporter(line, name)
+                loaded,
+                cases,
+                output,
+                number,
+                Budget(minutes, steps),
+                resume=resume,
+                report=_reporter(line, name),
+                note=line.say,
             )
             best = "" if progress.best is None else f", best Dice {progress.best:.4f} at step {progress.best_step}"
             line.say(f"{name}  finished at step {progress.step}{best}")
