@@ -9,10 +9,13 @@ from typing import Any
 
 import nibabel
 import numpy as np
+import pydicom
 import pytest
 import yaml
 
 from tests.command import Command
+from tests.dicom_files import write_series
+from tests.dicom_objects import save, segmentation, structure_set
 from tests.tiny import blob_case, tiny_recipe, write_dataset, write_nifti
 from volseg.training import loop
 
@@ -126,5 +129,26 @@ def test_a_case_that_can_t_be_used_is_named(volseg_: Command, tmp_path: Path, da
     path = write_nifti(data / "labelsTr" / "case_2.nii.gz", labels)
     done = volseg_("train", recipe(tmp_path), "--data", data, "-o", tmp_path / "run")
     assert (done.code, done.out) == (1, "")
-    assert done.err.splitlines()[-1].startswith(f"volseg: {path}: labels must be whole numbers, found 1.0000001")
+    assert done.err.splitlines()[-1].startswith(
+        f"volseg: {path}: no label map: 1 voxels aren't whole numbers, the first is 1.0000001"
+    )
     assert not (tmp_path / "run").exists()
+
+
+def test_a_table_of_dicom_series_with_seg_and_rtstruct(volseg_: Command, tmp_path: Path) -> None:
+    image, labels = blob_case(0)
+    headers = [pydicom.dcmread(path) for path in write_series(tmp_path / "a" / "mr", image.astype(np.int16))]
+    write_series(tmp_path / "b", image.astype(np.int16), seed="other")
+    seg = segmentation(headers, [labels == 1, labels == 2])
+    seg.SegmentSequence[0].SegmentLabel, seg.SegmentSequence[1].SegmentLabel = "anterior hippocampus", "Other"
+    save(seg, tmp_path / "a" / "seg" / "mask.dcm")
+    x, y, z = (float(value) for value in headers[3].ImagePositionPatient)
+    rt = structure_set(headers, [np.array([(x + 1, y + 1, z), (x + 9, y + 1, z), (x + 9, y + 9, z)])])
+    rt.StructureSetROISequence[0].ROIName = "POSTERIOR HIPPOCAMPUS"
+    save(rt, tmp_path / "rt.dcm")
+    (tmp_path / "table.csv").write_text("case,image,label\nfirst,a/mr,a/seg\nsecond,b,rt.dcm\n")
+    table, run = tmp_path / "table.csv", tmp_path / "run"
+    done = volseg_("train", recipe(tmp_path), "--data", table, "-o", run, "--steps", 1)
+    assert done.code == 0, done.err
+    assert "first: no segment is called 'Posterior hippocampus': this label is empty" in done.err
+    assert "second: no region is called 'Anterior hippocampus': this label is empty" in done.err

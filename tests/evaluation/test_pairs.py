@@ -1,19 +1,25 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import numpy.typing as npt
+import pydicom
 import pytest
 
+from tests.dicom_files import lps_affine, write_series
+from tests.dicom_objects import save, segmentation
 from volseg.errors import GeometryError, InputError, UsageError
 from volseg.evaluation.pairs import (
+    Pair,
     find_pairs,
     names_beside_prediction,
     names_beside_reference,
     read_mask,
+    read_pair,
 )
 
 AFFINE = np.array([[-1.5, 0, 0, 10], [0, 2, 0, -20], [0, 0, 4, 30], [0, 0, 0, 1]], dtype=float)
@@ -153,6 +159,75 @@ def test_names_that_can_t_be_read_are_no_names(tmp_path: Path, content: str) -> 
     assert names_beside_reference(tmp_path / "mask.nii.gz") == {}
 
 
+SHAPE = (6, 5, 4)
+
+
+def seg_of(folder: Path, masks: Sequence[npt.NDArray[np.bool_]], names: Sequence[str]) -> Path:
+    """SEG [column, row, slice] of a series on `lps_affine`."""
+    headers = [pydicom.dcmread(path) for path in write_series(folder / "series", np.zeros(SHAPE, np.int16))]
+    seg = segmentation(headers, masks)
+    for item, name in zip(seg.SegmentSequence, names, strict=True):
+        item.SegmentLabel = name
+    return save(seg, folder / "case.seg.dcm")
+
+
+def nifti_like(path: Path, array: npt.NDArray[np.uint8], labels: dict[int, str]) -> Path:
+    """Mask in the folder of a case, on the grid of that series."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nib.save(nib.Nifti1Image(array, np.diag([-1, -1, 1, 1]) @ lps_affine()), path)
+    listed = [{"value": value, "name": name} for value, name in labels.items()]
+    (path.parent / "result.json").write_text(json.dumps({"labels": listed}))
+    return path
+
+
+@pytest.fixture
+def two() -> npt.NDArray[np.uint8]:
+    array = np.zeros(SHAPE, np.uint8)
+    array[1:3, 0:2, 1:] = 1
+    array[4:, 3, 0] = 2
+    return array
+
+
+def test_a_seg_gets_the_values_of_its_names_whichever_side_it_is_on(tmp_path: Path, two: npt.NDArray[np.uint8]) -> None:
+    seg = seg_of(tmp_path, [two == 2, two == 1, two == 9], ["TAIL", "head", "more"])
+    mask = nifti_like(tmp_path / "out" / "case" / "mask.nii.gz", two, {1: "Head", 2: "Tail", 3: "Body"})
+    ((pair,), alone) = find_pairs(tmp_path / "out", seg.parent)
+    assert (pair.case, pair.predicted, pair.reference, alone) == ("case", mask, seg, [])
+    for swap in (False, True):
+        files = (seg, mask) if swap else (mask, seg)
+        predicted, reference, notes = read_pair(Pair(case="case", predicted=files[0], reference=files[1]))
+        for found in (predicted, reference):
+            np.testing.assert_array_equal(found.array, two)
+            assert [(label.value, label.name) for label in found.labels] == [(1, "Head"), (2, "Tail"), (3, "Body")]
+        assert predicted.geometry.same_grid(reference.geometry)
+        assert notes == ("no segment is called 'Body': this label is empty",)
+
+
+def test_a_seg_keeps_its_numbers_where_no_names_are_known(tmp_path: Path, two: npt.NDArray[np.uint8]) -> None:
+    seg = seg_of(tmp_path, [two == 2, two == 1], ["tail", "head"])
+    mask = nifti_like(tmp_path / "a.nii.gz", two, {})
+    _, reference, _ = read_pair(Pair(case="case", predicted=mask, reference=seg))
+    np.testing.assert_array_equal(reference.array, np.array([0, 2, 1])[two])
+    assert [(label.value, label.name) for label in reference.labels] == [(1, "tail"), (2, "head")]
+
+
+def test_two_segs_are_not_compared(tmp_path: Path, two: npt.NDArray[np.uint8]) -> None:
+    seg = seg_of(tmp_path, [two == 1], ["head"])
+    with pytest.raises(InputError, match="give one as NIfTI") as caught:
+        read_pair(Pair(case="case", predicted=seg, reference=seg))
+    assert caught.value.code == "unsupported"
+
+
+def test_a_case_that_was_written_as_seg_alone_is_found(tmp_path: Path, two: npt.NDArray[np.uint8]) -> None:
+    folder = tmp_path / "out" / "case"
+    seg_of(tmp_path, [two == 1], ["head"]).rename(write(folder / "mask.nii.gz").with_name("mask.seg.dcm"))
+    assert find_pairs(folder, folder)[0][0].predicted == folder / "mask.nii.gz"
+    (folder / "mask.nii.gz").unlink()
+    write(tmp_path / "labels" / "case.nii.gz")
+    ((pair,), alone) = find_pairs(tmp_path / "out", tmp_path / "labels")
+    assert (pair.case, pair.predicted, alone) == ("case", folder / "mask.seg.dcm", [])
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.int32, np.uint16, np.float32, np.float64])
 def test_whole_numbers_of_any_type_are_a_mask(tmp_path: Path, dtype: npt.DTypeLike) -> None:
     array = np.array([[[0, 1], [2, 100]], [[3, 0], [0, 2]]], dtype=dtype)
@@ -165,7 +240,7 @@ def test_whole_numbers_of_any_type_are_a_mask(tmp_path: Path, dtype: npt.DTypeLi
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (1.0000001, r"a.nii.gz: not a mask: 1 voxels aren't whole numbers, the first is 1.0000001"),
+        (1.0000001, r"a.nii.gz: no label map: 1 voxels aren't whole numbers, the first is 1.00000012"),
         (0.5, r"the first is 0.5"),
         (-1.0, r"values from -1 to 1; labels are 0 to 65535"),
         (70000.0, r"values from 0 to 70000"),

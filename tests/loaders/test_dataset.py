@@ -78,6 +78,15 @@ def test_csv_names_cases_by_their_image(tmp_path: Path) -> None:
     assert [case.name for case in load_dataset(tmp_path / "table.CSV")] == ["a"]
 
 
+def test_csv_of_dicom_folders(tmp_path: Path) -> None:
+    touch(tmp_path, "p.1/mr/1.dcm", "p.1/mask.dcm", "p.2/2.dcm", "p.2 seg/mask.dcm")
+    (tmp_path / "table.csv").write_text("image,label\np.1/mr,p.1/mask.dcm\np.2,p.2 seg\n")
+    assert load_dataset(tmp_path / "table.csv") == (
+        Case("mr", (tmp_path / "p.1/mr",), tmp_path / "p.1/mask.dcm"),
+        Case("p.2", (tmp_path / "p.2",), tmp_path / "p.2 seg"),
+    )
+
+
 def refused(path: Path) -> str:
     with pytest.raises(UsageError) as caught:
         load_dataset(path)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydicom.dataset import Dataset
-from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from tests.dicom_objects import code, items, save, structure_set
 from tests.export.scans import OBLIQUE, position_ras, write_series
@@ -86,7 +86,7 @@ def on(k: int, plane: Array) -> Array:
 
 @pytest.mark.parametrize("orientation", [AXIAL, OBLIQUE], ids=["axial", "oblique"])
 @pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian, DeflatedExplicitVRLittleEndian])
-def test_known_contours(tmp_path: Path, orientation: tuple[float, ...], syntax: str) -> None:
+def test_known_contours(tmp_path: Path, orientation: tuple[float, ...], syntax: UID) -> None:
     series = written(tmp_path, orientation)
     keyhole = [*RECTANGLE, RECTANGLE[0], *HOLE, HOLE[0]]
     rt = structures(

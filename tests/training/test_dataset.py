@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+import pydicom
 import pytest
 import torch
 
+from tests.dicom_files import write_series
+from tests.dicom_objects import save, segmentation
 from tests.tiny import blob_case, scan, tiny_recipe, write_nifti
 from volseg.errors import GeometryError, InputError, RefusalError
 from volseg.loaders.dataset import Case
@@ -195,7 +200,7 @@ def test_a_negative_label_is_refused(tmp_path: Path) -> None:
     image, labels = blob_case(0)
     negative = labels.astype(np.int16)
     negative[0, 0, 0] = -1
-    assert "[-1]" in str(refused(write_case(tmp_path, image, negative)))
+    assert "values from -1 to 2" in str(refused(write_case(tmp_path, image, negative)))
 
 
 def test_a_label_map_of_several_values_a_voxel_is_refused(tmp_path: Path) -> None:
@@ -242,3 +247,53 @@ def test_several_channels_are_joined_in_their_order(tmp_path: Path) -> None:
     assert tensor.shape == (2, 20, 18, 16)
     torch.testing.assert_close(tensor[0], -tensor[1])
     assert len(prepared.intensity) == 2
+
+
+def dicom_case(folder: Path, masks: Sequence[npt.NDArray[np.bool_]], names: Sequence[str]) -> Case:
+    """A case whose image is a DICOM series, and whose label is a SEG of `masks` [i, j, k]."""
+    image, _ = blob_case(0)
+    paths = write_series(folder / "series", image.astype(np.int16))
+    seg = segmentation([pydicom.dcmread(path) for path in paths], masks)
+    for item, name in zip(seg.SegmentSequence, names, strict=True):
+        item.SegmentLabel = name
+    return Case("case", (folder / "series",), save(seg, folder / "mask.dcm"))
+
+
+def test_segments_are_the_labels_of_their_names(tmp_path: Path) -> None:
+    _, labels = blob_case(0)
+    skull = np.zeros(labels.shape, dtype=bool)
+    skull[:2] = True
+    names = ["skull", "POSTERIOR hippocampus", "anterior  Hippocampus"]
+    case = prepare_case(dicom_case(tmp_path, [skull, labels == 2, labels == 1], names), tiny_recipe(spacing_mm=None))
+    assert np.array_equal(case.reference.array, labels)
+    assert case.notes == ()
+    # The model's grid is RAS, DICOM's LPS.
+    assert np.array_equal(case.labels_DHW.numpy(), labels[::-1, ::-1])
+
+
+def test_a_label_without_a_segment_is_empty_with_a_note(tmp_path: Path) -> None:
+    _, labels = blob_case(0)
+    case = prepare_case(dicom_case(tmp_path, [labels == 2], ["posterior hippocampus"]), tiny_recipe())
+    assert np.array_equal(case.reference.array, 2 * (labels == 2))
+    assert case.notes == ("no segment is called 'Anterior hippocampus': this label is empty",)
+
+
+def test_segments_of_other_names_alone_are_refused(tmp_path: Path) -> None:
+    _, labels = blob_case(0)
+    error = refused(dicom_case(tmp_path, [labels == 1], ["Liver"]))
+    assert "'Liver'" in str(error)
+    assert error.code == "unsupported"
+
+
+def test_regions_of_several_values_take_the_numbers_of_segments(tmp_path: Path) -> None:
+    _, labels = blob_case(0)
+    regions = [
+        {"value": 10, "name": "whole", "colour": [1, 2, 3], "members": [1, 2]},
+        {"value": 20, "name": "core", "colour": [3, 2, 1], "members": [2]},
+    ]
+    parts = dicom_case(tmp_path, [labels == 1, labels == 2], ["oedema", "core"])
+    assert np.array_equal(
+        prepare_case(parts, tiny_recipe(output="sigmoid", labels=regions)).reference.array, 10 * labels
+    )
+    three = dicom_case(tmp_path / "three", [labels == 1, labels == 9, labels == 2], ["oedema", "core", "x"])
+    assert "[3]" in str(refused(three, output="sigmoid", labels=regions))

@@ -13,12 +13,11 @@ from volseg.evaluation.pairs import (
     NotEvaluated,
     Pair,
     find_pairs,
-    names_beside_prediction,
-    names_beside_reference,
-    read_mask,
+    read_pair,
 )
 from volseg.evaluation.scores import TOLERANCE_MM, LabelScore, absent, evaluate_pair
 from volseg.evaluation.statistics import Summary, summarise
+from volseg.volume import LabelVolume
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,12 +115,15 @@ def evaluate_folders(
 
 
 def _evaluate(pair: Pair, tolerance_mm: float) -> tuple[CaseScore, list[str]]:
-    predicted_names, reference_names = names_beside_prediction(pair.predicted), names_beside_reference(pair.reference)
-    predicted, reference = read_mask(pair.predicted, predicted_names), read_mask(pair.reference, reference_names)
+    predicted, reference, notes = read_pair(pair)
     scores = evaluate_pair(predicted, reference, tolerance_mm)
     accuracy = pixel_accuracy(predicted.array, reference.array)
     case = CaseScore(case=pair.case, accuracy=accuracy, labels=tuple(scores))
-    return case, _contradictions(predicted_names, reference_names)
+    return case, [*notes, *_contradictions(_names(predicted), _names(reference))]
+
+
+def _names(mask: LabelVolume) -> dict[int, str]:
+    return {label.value: label.name for label in mask.labels}
 
 
 def _contradictions(predicted: Mapping[int, str], reference: Mapping[int, str]) -> list[str]:

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from volseg.errors import GeometryError, InputError, UsageError
-from volseg.loaders import load
+from volseg.errors import InputError, UsageError
 from volseg.loaders.candidate import safe_name
-from volseg.loaders.nifti import is_nifti_name, stem
-from volseg.volume import Label, LabelVolume, Voxels
+from volseg.loaders.labels import (
+    LABEL_MAP_ENDINGS,
+    is_label_map,
+    load_label_map,
+    load_labels,
+    load_labels_as,
+)
+from volseg.loaders.painting import any_colour
+from volseg.volume import Label, LabelVolume, Volume
 
 #: The mask in the folder of a case that `volseg predict` wrote.
 MASK_NAME = "mask.nii.gz"
-#: Colour of a label in a mask that was read to be counted, not to be shown.
-_GREY = (128, 128, 128)
-_HIGHEST = np.iinfo(np.uint16).max
+#: And those that it may have instead, as `--format` says.
+_OTHER_NAMES = ("mask.seg.nrrd", "mask.seg.dcm", "mask.rtstruct.dcm")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +62,8 @@ def find_pairs(predicted: Path, reference: Path) -> tuple[list[Pair], list[NotEv
     ----------
     predicted, reference
         A mask, the folder of one case that ``volseg predict`` wrote, or a folder of ``<case>/mask.nii.gz`` or
-        ``<case>.nii.gz`` (``.nii``). A case name is compared as ``predict`` would write it.
+        ``<case>.nii.gz``; other formats of a mask, SEG and RTSTRUCT (``<case>.dcm``) go as well. A case name is
+        compared as ``predict`` would write it.
 
     Returns
     -------
@@ -88,27 +93,36 @@ def find_pairs(predicted: Path, reference: Path) -> tuple[list[Pair], list[NotEv
 
 
 def _is_single(path: Path) -> bool:
-    return path.is_file() or (path / MASK_NAME).is_file()
+    return path.is_file() or _mask_in(path) is not None
+
+
+def _mask_in(folder: Path) -> Path | None:
+    """The mask in the folder of a case that `volseg predict` wrote."""
+    paths = (folder / name for name in (MASK_NAME, *_OTHER_NAMES))
+    return next((path for path in paths if path.is_file()), None)
+
+
+def _case(mask: Path) -> str:
+    """Case of a mask: its folder's name where `volseg predict` wrote it, else its own."""
+    if mask.name in (MASK_NAME, *_OTHER_NAMES):
+        return safe_name(mask.resolve().parent.name)
+    return safe_name(re.sub(r"(\.seg|\.rtstruct)?(\.nii\.gz|\.[^.]+)$", "", mask.name, flags=re.IGNORECASE))
 
 
 def _masks(path: Path) -> dict[str, Path]:
     """Masks by case name."""
     if not path.exists():
         raise UsageError(f"{path}: no such file or folder")
-    if (path / MASK_NAME).is_file():
-        path = path / MASK_NAME
-    if path.name == MASK_NAME:
-        return {safe_name(path.resolve().parent.name): path}
-    if path.is_file():
-        return {safe_name(stem(path) if is_nifti_name(path) else path.stem): path}
+    if single := path if path.is_file() else _mask_in(path):
+        return {_case(single): single}
     masks: dict[str, Path] = {}
     for entry in sorted(path.iterdir()):
         if entry.name.startswith("."):
             continue
-        mask = entry / MASK_NAME if entry.is_dir() else entry
-        if not (mask.is_file() and is_nifti_name(mask)):
+        mask = _mask_in(entry) if entry.is_dir() else entry
+        if mask is None or not mask.is_file() or not mask.name.lower().endswith((*LABEL_MAP_ENDINGS, ".dcm")):
             continue
-        case = safe_name(entry.name if entry.is_dir() else stem(entry))
+        case = _case(mask)
         if case in masks:
             raise UsageError(f"{path}: {masks[case].relative_to(path)} and {mask.relative_to(path)} are of one case")
         masks[case] = mask
@@ -136,7 +150,8 @@ def _json(path: Path) -> dict[str, Any]:
 
 def names_beside_prediction(mask: Path) -> dict[int, str]:
     """Label names from the ``result.json`` beside a case's mask; empty where it is absent."""
-    labels = _json(mask.parent / "result.json").get("labels") if mask.name == MASK_NAME else None
+    written = mask.name in (MASK_NAME, *_OTHER_NAMES)
+    labels = _json(mask.parent / "result.json").get("labels") if written else None
     try:
         return {int(label["value"]): str(label["name"]) for label in labels or ()}
     except (KeyError, TypeError, ValueError):
@@ -156,41 +171,49 @@ def names_beside_reference(mask: Path) -> dict[int, str]:
     return names_beside_prediction(mask)
 
 
-def read_mask(path: Path, names: Mapping[int, str]) -> LabelVolume:
-    """Read a mask.
+def read_pair(pair: Pair) -> tuple[LabelVolume, LabelVolume, tuple[str, ...]]:
+    """Read both masks of a case, with the names of their labels as far as they are known.
 
-    Parameters
-    ----------
-    path
-        NIfTI file. Voxels may be stored as floating-point numbers if their values are whole.
-    names
-        Name of each label, by value.
+    A SEG or RTSTRUCT is put onto the grid of the other mask, and its labels get the values that their names have there.
+
+    Returns
+    -------
+    predicted, reference, notes
+        The last is what is unusual about a SEG or RTSTRUCT.
 
     Raises
     ------
     InputError
-        It can't be read, or is no mask: a value is negative, not whole, or above 65535 (code ``unsupported``).
+        One can't be read, or is no mask. Code ``unsupported``: both are SEG or RTSTRUCT, and neither has a grid.
     GeometryError
-        It isn't 3D, or has no usable affine.
+        One isn't 3D, has no usable affine, or is a SEG or RTSTRUCT that isn't on the grid of the other.
     """
-    volume = load(path)
-    if volume.channels != 1:
-        raise GeometryError(f"a mask has one value a voxel, this holds {volume.channels}", code="not-3d", path=path)
-    labels = tuple(Label(value=value, name=names[value], colour=_GREY) for value in sorted(names))
-    return LabelVolume(_labels_of(volume.array, path), volume.geometry, labels, volume.source)
+    predicted_names, reference_names = names_beside_prediction(pair.predicted), names_beside_reference(pair.reference)
+    if not is_label_map(pair.reference):
+        if not is_label_map(pair.predicted):
+            raise InputError(
+                "the prediction and its reference are both SEG or RTSTRUCT, and neither says on which grid to compare"
+                " them; give one as NIfTI",
+                code="unsupported",
+                path=pair.predicted,
+            )
+        predicted = read_mask(pair.predicted, predicted_names)
+        reference = _on_grid_of(predicted, pair.reference)
+        return predicted, reference, reference.source.notes
+    reference = read_mask(pair.reference, reference_names)
+    if is_label_map(pair.predicted):
+        return read_mask(pair.predicted, predicted_names), reference, ()
+    predicted = _on_grid_of(reference, pair.predicted)
+    return predicted, reference, predicted.source.notes
 
 
-def _labels_of(array: Voxels, path: Path) -> np.ndarray[tuple[int, ...], np.dtype[np.uint16]]:
-    if np.issubdtype(array.dtype, np.floating) and (off := array[array != np.rint(array)]).size:
-        raise InputError(
-            f"not a mask: {off.size} voxels aren't whole numbers, the first is {float(off[0]):.9g};"
-            " labels are integers, resampled with nearest neighbour",
-            code="unsupported",
-            path=path,
-        )
-    low, high = array.min(), array.max()
-    if low < 0 or high > _HIGHEST:
-        raise InputError(
-            f"not a mask: values from {low:g} to {high:g}; labels are 0 to {_HIGHEST}", code="unsupported", path=path
-        )
-    return array.astype(np.uint16)
+def read_mask(path: Path, names: Mapping[int, str]) -> LabelVolume:
+    """Read a mask on its own grid; `names` are those of its labels, by value."""
+    mask = load_label_map(path)
+    labels = tuple(Label(value=value, name=names[value], colour=any_colour(value)) for value in sorted(names))
+    return replace(mask, labels=labels)
+
+
+def _on_grid_of(mask: LabelVolume, path: Path) -> LabelVolume:
+    image = Volume(mask.array, mask.geometry, mask.source)
+    return load_labels_as(path, image, mask.labels) if mask.labels else load_labels(path, image)

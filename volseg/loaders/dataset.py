@@ -24,9 +24,9 @@ class Case:
     name
         Unique in its dataset.
     images
-        One path a channel, or one path of a file that holds all channels.
+        One path a channel, or one path of a file that holds all channels. A DICOM series is a folder.
     label
-        Path of the label map.
+        Path of the label map, SEG or RTSTRUCT, or of the folder that holds it.
     """
 
     name: str
@@ -50,7 +50,7 @@ def _stem(path: Path) -> str:
     for ending in _ENDINGS:
         if path.name.endswith(ending):
             return path.name.removesuffix(ending)
-    return path.stem
+    return path.name if path.is_dir() else path.stem
 
 
 def _msd(folder: Path, content: dict[str, Any]) -> list[Case]:
@@ -103,7 +103,8 @@ def load_dataset(path: Path) -> tuple[Case, ...]:
     path
         Folder with ``dataset.json``, in the layout of the Medical Segmentation Decathlon (it lists the files) or of
         nnU-Net (``imagesTr/x_0000.nii.gz``, ``labelsTr/x.nii.gz``); or a CSV with the columns ``image`` (or
-        ``image_0``, ``image_1``, ...), ``label`` and, if wanted, ``case``, its paths relative to itself.
+        ``image_0``, ``image_1``, ...), ``label`` and, if wanted, ``case``, its paths relative to itself. Its images
+        may be folders of a DICOM series, its labels SEG or RTSTRUCT files or folders of one.
 
     Raises
     ------

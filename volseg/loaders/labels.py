@@ -14,16 +14,15 @@ import numpy as np
 import numpy.typing as npt
 
 from volseg.errors import GeometryError, InputError, UsageError
-from volseg.loaders import archive
 from volseg.loaders.dicom_object import Kind, kind_of
 from volseg.loaders.dicom_rtstruct import read_rtstruct
 from volseg.loaders.dicom_seg import read_seg
-from volseg.loaders.painting import any_colour, renumbered
+from volseg.loaders.painting import any_colour, renumbered, values_in
 from volseg.loaders.study import load
 from volseg.volume import Label, LabelVolume, Volume, Voxels
 
-#: Files that hold a label map, and no DICOM.
-_LABEL_MAPS = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
+#: Names of files that hold a label map, and no DICOM.
+LABEL_MAP_ENDINGS = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
 _HIGHEST = np.iinfo(np.uint16).max
 
 
@@ -94,8 +93,7 @@ def load_labels_as(path: Path, image: Volume, table: Sequence[Label]) -> LabelVo
 
 def check_values(labels: LabelVolume, allowed: set[int], path: Path) -> None:
     """Refuse values that nobody knows, with code ``unsupported``."""
-    found = set(np.flatnonzero(np.bincount(labels.array.ravel())).tolist()) - {0}
-    if unknown := sorted(found - allowed):
+    if unknown := sorted(values_in(labels.array) - allowed):
         raise InputError(
             f"holds the label values {unknown}, which aren't among those expected, {sorted(allowed)}",
             code="unsupported",
@@ -126,8 +124,8 @@ def load_label_map(path: Path) -> LabelVolume:
             f"a label map has one value a voxel, this holds {volume.channels}", code="not-3d", path=path
         )
     array = _whole(volume.array, path)
-    values = (set(np.flatnonzero(np.bincount(array.ravel())).tolist())) - {0}
-    labels = tuple(Label(value=value, name=f"label {value}", colour=any_colour(value)) for value in sorted(values))
+    values = sorted(values_in(array))
+    labels = tuple(Label(value=value, name=f"label {value}", colour=any_colour(value)) for value in values)
     return LabelVolume(array, volume.geometry, labels, volume.source)
 
 
@@ -150,14 +148,14 @@ def _whole(array: Voxels, path: Path) -> npt.NDArray[np.unsignedinteger]:
 
 def _find(path: Path) -> tuple[Path, Kind | None]:
     """The file that holds labels, and its kind; None for a label map, which may be a folder of DICOM images."""
-    if not archive.exists(path):
+    if not path.exists():
         raise UsageError(f"{path}: no such file or folder")
     if not path.is_dir():
         return path, kind_of(path)
     maps: list[Path] = []
     objects: list[tuple[Path, Kind]] = []
     for file in _files(path):
-        if file.name.lower().endswith(_LABEL_MAPS):
+        if file.name.lower().endswith(LABEL_MAP_ENDINGS):
             maps.append(file)
         elif kind := kind_of(file):
             objects.append((file, kind))

@@ -16,6 +16,7 @@ from volseg.loaders.candidate import count
 from volseg.volume import Label, LabelVolume, Volume
 
 Mask = npt.NDArray[np.bool_]
+Unsigned = npt.NDArray[np.unsignedinteger]
 Index = tuple[int | slice, ...]
 
 
@@ -28,6 +29,15 @@ def any_colour(value: int) -> tuple[int, int, int]:
 def plain(name: str) -> str:
     """`name` as names are compared: without regard to case and to how words are spaced."""
     return " ".join(name.split()).casefold()
+
+
+def values_in(array: Unsigned) -> set[int]:
+    """Values other than 0, found slab by slab: counting all at once takes eight bytes a voxel."""
+    slabs = array if array.flags.c_contiguous else array.T
+    found = np.zeros(int(array.max(initial=0)) + 1, np.bool_)
+    for slab in slabs:
+        found |= np.bincount(slab.ravel(), minlength=found.size) > 0
+    return set(np.flatnonzero(found).tolist()) - {0}
 
 
 class Canvas:
@@ -88,9 +98,10 @@ class Canvas:
         InputError
             Code ``overlap``.
         """
-        self._add(where, mask * self._array.dtype.type(self._ranks[value]))
+        ranks = np.where(mask, self._array.dtype.type(self._ranks[value]), self._array.dtype.type(0))
+        self._add(where, ranks)
 
-    def paint_values(self, where: Index, values: npt.NDArray[np.unsignedinteger]) -> None:
+    def paint_values(self, where: Index, values: Unsigned) -> None:
         """Paint a plane that holds the value of a structure in each voxel, 0 where there is none.
 
         Raises
@@ -99,7 +110,7 @@ class Canvas:
             Code ``unreadable``: a value that is no structure's. Code ``overlap``.
         """
         ranks = np.zeros(max(int(values.max()), *self._declared, 0) + 1, self._array.dtype)
-        for value in set(np.flatnonzero(np.bincount(values.ravel())).tolist()) - {0}:
+        for value in values_in(values):
             if value not in self._declared:
                 raise InputError(
                     f"holds the value {value}, which is no {self._noun}'s", code="unreadable", path=self._path
@@ -107,7 +118,7 @@ class Canvas:
             ranks[value] = self._ranks.get(value, 0)
         self._add(where, ranks[values])
 
-    def _add(self, where: Index, ranks: npt.NDArray[np.unsignedinteger]) -> None:
+    def _add(self, where: Index, ranks: Unsigned) -> None:
         plane = self._array[where]
         other = (plane != 0) & (ranks != 0) & (plane != ranks)
         if clashes := int(np.count_nonzero(other)):
@@ -138,7 +149,7 @@ class Canvas:
         if self._overlap:
             self.note(f"{count(self._overlap, 'voxel')} are in several {self._noun}s; the later one has them")
         values = [0, *(label.value for label in self._labels)]
-        table = np.array(values, np.uint8 if max(values) < 256 else np.uint16)
+        table: Unsigned = np.array(values, np.uint8 if max(values) < 256 else np.uint16)
         labels = tuple(sorted(self._labels, key=lambda label: label.value))
         return LabelVolume(table[self._array], image.geometry, labels, replace(image.source, notes=tuple(self._notes)))
 
@@ -157,7 +168,7 @@ def _named(labels: Sequence[Label], names: Sequence[str], path: Path, noun: str)
     return found
 
 
-def renumbered(labels: LabelVolume, table: Mapping[str, int]) -> npt.NDArray[np.unsignedinteger]:
+def renumbered(labels: LabelVolume, table: Mapping[str, int]) -> Unsigned:
     """Voxels of `labels` with the value that `table` gives to each label's name, 0 where it gives none."""
     values = {plain(name): value for name, value in table.items()}
     new = np.zeros(max((label.value for label in labels.labels), default=0) + 1, np.uint16)

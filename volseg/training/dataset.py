@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,7 @@ from volseg.config import Recipe
 from volseg.errors import GeometryError, InputError
 from volseg.loaders import load
 from volseg.loaders.dataset import Case
+from volseg.loaders.labels import check_values, load_labels, load_labels_as
 from volseg.preprocess import Prepared, prepare, prepare_labels
 from volseg.volume import LabelVolume, Volume
 
@@ -38,6 +39,8 @@ class TrainingCase:
         For each label that occurs, by value: (N, 3) indices of its voxels on the model's grid.
     intensity
         0.5th and 99.5th percentile of the source's values, one pair a channel.
+    notes
+        What is unusual about its labels.
     """
 
     name: str
@@ -46,6 +49,7 @@ class TrainingCase:
     reference: LabelVolume
     foreground: dict[int, Tensor]
     intensity: tuple[tuple[float, float], ...]
+    notes: tuple[str, ...] = ()
 
 
 def training_values(recipe: Recipe) -> set[int]:
@@ -53,27 +57,20 @@ def training_values(recipe: Recipe) -> set[int]:
     return {value for label in recipe.labels for value in (label.members or (label.value,))}
 
 
-def load_labels(case: Case, recipe: Recipe) -> LabelVolume:
-    """Read a case's label map, refusing values that aren't whole numbers or that the recipe doesn't name."""
-    volume = load(case.label)
-    if volume.channels != 1:
-        raise GeometryError(
-            f"a label map has one value a voxel, this holds {volume.channels}", code="not-3d", path=case.label
-        )
-    array = np.asarray(volume.array)
-    rounded = np.rint(array)
-    if not np.array_equal(rounded, array):
-        odd = float(array[rounded != array].flat[0])
-        raise InputError(f"labels must be whole numbers, found {odd}", code="unsupported", path=case.label)
-    found = {int(value) for value in np.unique(rounded)} - {0}
-    if unknown := sorted(found - training_values(recipe)):
-        raise InputError(
-            f"holds the label values {unknown}, which the recipe doesn't name; it names"
-            f" {sorted(training_values(recipe))}",
-            code="unsupported",
-            path=case.label,
-        )
-    return LabelVolume(rounded.astype(np.uint16), volume.geometry, recipe.label_table(), volume.source)
+def read_labels(case: Case, recipe: Recipe, image: Volume) -> LabelVolume:
+    """Read a case's labels on the grid of its image, with the values that the recipe trains on.
+
+    A SEG's segments and an RTSTRUCT's regions are the recipe's labels of the same names. Where the recipe joins several
+    values into one label, those have no names of their own: the file's numbers are taken for them.
+    """
+    if any(len(label.members) > 1 for label in recipe.labels):
+        labels = load_labels(case.label, image)
+        check_values(labels, training_values(recipe), case.label)
+    else:
+        by_value = {(label.members or (label.value,))[0]: label.label() for label in recipe.labels}
+        table = [replace(label, value=value) for value, label in by_value.items()]
+        labels = load_labels_as(case.label, image, table)
+    return replace(labels, labels=recipe.label_table())
 
 
 def load_images(case: Case, recipe: Recipe) -> Volume:
@@ -111,11 +108,7 @@ def prepare_case(case: Case, recipe: Recipe) -> TrainingCase:
         An image or label map that can't be read, holds other labels than the recipe, or where the two differ in grid.
     """
     volume = load_images(case, recipe)
-    reference = load_labels(case, recipe)
-    if difference := volume.geometry.difference(reference.geometry):
-        raise GeometryError(
-            f"not on the grid of its image {case.images[0]}: {difference}", code="grid-mismatch", path=case.label
-        )
+    reference = read_labels(case, recipe, volume)
     labels = prepare_labels(reference, recipe)
     found = {int(value) for value in np.unique(labels.numpy())} - {0}
     foreground = {value: (labels == value).nonzero().to(torch.int32) for value in sorted(found)}
@@ -123,7 +116,9 @@ def prepare_case(case: Case, recipe: Recipe) -> TrainingCase:
         (float(low), float(high)) for low, high in (np.percentile(c, [0.5, 99.5]) for c in volume.array_CIJK)
     )
     painted = reference.with_array(paint(reference.array, recipe))
-    return TrainingCase(case.name, prepare(volume, recipe), labels.to(torch.int32), painted, foreground, intensity)
+    prepared = prepare(volume, recipe)
+    notes = reference.source.notes
+    return TrainingCase(case.name, prepared, labels.to(torch.int32), painted, foreground, intensity, notes)
 
 
 def split(cases: Sequence[Case], recipe: Recipe, fold: int | None) -> tuple[list[Case], list[Case]]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,7 +87,15 @@ def _checked_split(recipe: Recipe, cases: Sequence[Case], fold: int | None) -> t
 
 
 def train_fold(
-    recipe: Recipe, cases: Sequence[Case], run: Path, fold: int | None, budget: Budget, *, resume: bool, report: Report
+    recipe: Recipe,
+    cases: Sequence[Case],
+    run: Path,
+    fold: int | None,
+    budget: Budget,
+    *,
+    resume: bool,
+    report: Report,
+    note: Callable[[str], None] = lambda _: None,
 ) -> Progress:
     """Train one model of a run.
 
@@ -107,6 +115,8 @@ def train_fold(
         Go on from the run's last checkpoint, where there is one.
     report
         See `Trainer`.
+    note
+        Takes a line for each thing that is unusual about a case's labels.
 
     Raises
     ------
@@ -128,6 +138,9 @@ def train_fold(
     if (run / RECIPE).exists() and (run / RECIPE).read_bytes() != content:
         raise UsageError(f"{run}: holds a run with another recipe ({RECIPE}); use that one, or choose another folder")
     training, validation = ([prepare_case(case, recipe) for case in part] for part in chosen)
+    for case in (*training, *validation):
+        for text in case.notes:
+            note(f"{case.name}: {text}")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
