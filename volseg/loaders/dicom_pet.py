@@ -26,13 +26,16 @@ def pet_notes(path: Path) -> Sequence[str]:
         with archive.open_binary(path) as file:
             dataset = pydicom.dcmread(file, stop_before_pixels=True, force=True)
         units = str(dataset.get("Units") or "")
-        factor = _suv_factor(dataset) if units == "BQML" else None
     except Exception:  # a note isn't worth refusing a scan for
         return ()
     if not units:
         return ("PET without Units: what its values measure isn't said",)
     note = f"PET in {_MEANINGS.get(units, units)} ({units}), kept as stored"
     if units == "BQML":
+        try:
+            factor = _suv_factor(dataset)
+        except (AttributeError, KeyError, OverflowError, TypeError, ValueError):
+            factor = None
         note += f"; SUV by body weight is {factor:.4g} times that" if factor else "; the header lacks what SUV takes"
     return (note,)
 
