@@ -358,6 +358,8 @@ def changed(row: int, column: int, value: float) -> Floats:
     [
         (changed(0, 0, np.nan), "NaN or infinite"),
         (changed(2, 3, np.inf), "NaN or infinite"),
+        (changed(2, 3, -2e9), "beyond 1000 km"),
+        (changed(0, 0, 1e300), "beyond 1000 km"),
         (np.zeros((4, 4)), "last row"),
         (np.diag([0.0, 0.0, 0.0, 1.0]), "spacing 0 x 0 x 0 mm"),
         (changed(2, 2, 0.0), "spacing 1.5 x 0.75 x 0 mm"),

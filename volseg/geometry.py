@@ -23,6 +23,8 @@ Scalar = TypeVar("Scalar", bound=np.generic)
 
 #: Two grids are the same where no voxel centre of one is further than this from that of the other, in mm.
 SAME_GRID_MM = 1e-3
+#: No scan reaches as far, in mm: an affine with such numbers is damaged, and computing with it overflows.
+FARTHEST_MM = 1e9
 #: Columns of an affine whose cosine is above this are not perpendicular: the grid is sheared.
 SHEAR_COSINE = 1e-4
 
@@ -43,7 +45,7 @@ def ras_from_lps(affine: npt.ArrayLike) -> Floats:
     """
     given = np.asarray(affine, dtype=np.float64)
     if given.shape == (4, 4):
-        return np.asarray(np.diag([-1.0, -1.0, 1.0, 1.0]) @ given)
+        return np.asarray(given * np.array([[-1.0], [-1.0], [1.0], [1.0]]) + 0.0)  # no -0.0
     return np.asarray(given * np.array([-1.0, -1.0, 1.0]))
 
 
@@ -145,8 +147,8 @@ class Geometry:
     Raises
     ------
     GeometryError
-        Code ``bad-affine`` where the affine is not 4 x 4, not finite or can't be inverted, ``not-3d`` where an axis is
-        empty.
+        Code ``bad-affine`` where the affine is not 4 x 4, not finite, beyond `FARTHEST_MM` or can't be inverted,
+        ``not-3d`` where an axis is empty.
     """
 
     shape: Shape
@@ -159,8 +161,10 @@ class Geometry:
         affine = np.array(self.affine, dtype=np.float64)
         if affine.shape != (4, 4):
             raise GeometryError(f"an affine of shape {affine.shape} is not 4 x 4", code="bad-affine")
-        if not np.isfinite(affine).all():
-            raise GeometryError("the affine holds NaN or infinite numbers", code="bad-affine")
+        if not (np.abs(affine) < FARTHEST_MM).all():
+            raise GeometryError(
+                "the affine holds NaN or infinite numbers, or lengths beyond 1000 km", code="bad-affine"
+            )
         if not np.array_equal(affine[3], [0, 0, 0, 1]):
             raise GeometryError(f"the affine's last row is {affine[3].tolist()}, not 0 0 0 1", code="bad-affine")
         lengths = np.linalg.norm(affine[:3, :3], axis=0)

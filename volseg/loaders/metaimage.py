@@ -17,7 +17,7 @@ from volseg.geometry import ORIENTATIONS, Floats, Geometry, ras_from_lps
 from volseg.loaders import voxel_file
 from volseg.loaders.candidate import Candidate
 from volseg.loaders.stream import Packing, file_beside, text_lines
-from volseg.loaders.voxel_file import Layout, affine_from, volume_axes
+from volseg.loaders.voxel_file import Layout, volume_axes
 from volseg.volume import Volume
 
 _SUFFIXES = (".mha", ".mhd")
@@ -190,9 +190,10 @@ def _affine(fields: dict[str, str], dimensions: int) -> Floats:
     spacing = _one_of(fields, ("ElementSpacing",) if "ElementSpacing" in fields else ("ElementSize",), dimensions)
     if matrix[:3, 3:].any() or matrix[3:, :3].any():
         raise GeometryError("a fourth axis that isn't apart from the three in space", code="bad-affine")
-    # Checked before they are multiplied too: products of damaged numbers overflow.
-    affine_from(matrix[:3, :3].T, spacing[:3])
-    return ras_from_lps(affine_from(matrix[:3, :3].T * spacing[:3], offset[:3]))
+    affine = np.eye(4)
+    with np.errstate(all="ignore"):  # what comes of damaged numbers is refused
+        affine[:3, :3], affine[:3, 3] = matrix[:3, :3].T * spacing[:3], offset[:3]
+    return ras_from_lps(affine)
 
 
 def _geometry_notes(fields: dict[str, str], geometry: Geometry) -> list[str]:

@@ -38,7 +38,9 @@ def layout(path: Path) -> Layout:
         header = _header(unpacked(file, packing).read(540))
     shape, channels = volume_axes([int(size) for size in header.get_data_shape()])
     dtype = _dtype(header)
-    geometry, notes = _geometry(header, shape)
+    with np.errstate(all="ignore"):  # what comes of damaged numbers is refused
+        geometry, notes = _geometry(header, shape)
+        source = _source(header, geometry)
     slope, intercept = header.get_slope_inter()
     return Layout(
         geometry=geometry,
@@ -51,7 +53,7 @@ def layout(path: Path) -> Layout:
         slope=1 if slope is None else slope,
         intercept=0 if intercept is None else intercept,
         notes=tuple(notes),
-        nifti=_source(header, geometry),
+        nifti=source,
     )
 
 

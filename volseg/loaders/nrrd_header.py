@@ -16,7 +16,7 @@ import numpy as np
 from volseg.errors import GeometryError, InputError
 from volseg.geometry import Floats, Geometry, ras_from_lps
 from volseg.loaders.stream import Packing, file_beside, text_lines
-from volseg.loaders.voxel_file import Layout, affine_from, volume_axes
+from volseg.loaders.voxel_file import Layout, volume_axes
 
 _TYPES = {
     name: code
@@ -194,11 +194,12 @@ def _affine(fields: dict[str, str], vectors: list[list[float]]) -> Floats:
             f"{len(vectors)} axes in space; needed are three, and three numbers for the step along each and the origin",
             code="not-3d" if len(vectors) < 3 else "bad-affine",
         )
-    affine = affine_from(np.transpose(vectors), origin)
+    affine = np.eye(4)
+    affine[:3, :3], affine[:3, 3] = np.transpose(vectors), origin
     if space == "LPS":
         return ras_from_lps(affine)
     # LAS is not LPS: only its first axis points the other way than that of RAS.
-    return affine if space == "RAS" else np.diag([-1.0, 1, 1, 1]) @ affine
+    return affine if space == "RAS" else affine * np.array([[-1.0], [1], [1], [1]]) + 0.0
 
 
 def _dtype(fields: dict[str, str]) -> np.dtype[Any]:

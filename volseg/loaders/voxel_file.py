@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from volseg.errors import GeometryError, InputError, RefusalError
-from volseg.geometry import Floats, Geometry, Shape
+from volseg.geometry import Geometry, Shape
 from volseg.loaders.candidate import Candidate, refusal, safe_name
 from volseg.loaders.stream import (
     Hashing,
@@ -29,9 +29,6 @@ from volseg.loaders.stream import (
     unpacked,
 )
 from volseg.volume import NiftiSource, Source, Volume, Voxels
-
-#: No scan reaches as far; numbers of text headers that do are damaged.
-FARTHEST_MM = 1e9
 
 Kind = Literal["nifti", "nrrd", "metaimage"]
 
@@ -204,21 +201,6 @@ def volume_axes(sizes: Sequence[int]) -> tuple[Shape, int]:
             code="not-3d",
         )
     return (sizes[0], sizes[1], sizes[2]), more[0] if more else 1
-
-
-def affine_from(steps: npt.ArrayLike, origin: npt.ArrayLike) -> Floats:
-    """(4, 4) affine from (3, 3) steps along i, j, k, as columns, and the place of the first voxel, both in mm.
-
-    Raises
-    ------
-    GeometryError
-        Code ``bad-affine``: a number that isn't finite, or is no length in a scan (`FARTHEST_MM`).
-    """
-    affine = np.eye(4)
-    affine[:3, :3], affine[:3, 3] = steps, origin
-    if not (np.abs(affine) < FARTHEST_MM).all():
-        raise GeometryError("directions or origin are infinite, NaN or beyond 1000 km", code="bad-affine")
-    return affine
 
 
 def _voxels(header: Path, layout: Layout) -> tuple[Voxels, str]:
