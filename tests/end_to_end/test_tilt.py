@@ -16,8 +16,11 @@ import volseg.report.pictures
 from tests import dicom_files
 from tests.command import Command
 from tests.tiny import Array, model_of, scan, threshold_recipe, threshold_weights, thresholded
+from volseg.batch.case import Job
+from volseg.batch.runner import mismatch
 from volseg.geometry import Geometry
-from volseg.inference.predictor import Model
+from volseg.inference.predictor import Model, Options
+from volseg.loaders import find
 from volseg.volume import Volume
 
 SHAPE = (11, 14, 9)
@@ -132,6 +135,24 @@ def test_without_the_option_it_is_refused_and_the_option_named(volseg_: Command,
     # The next run, with the option, does it.
     done = volseg_("predict", tmp_path / "in", "-o", tmp_path / "out", "--model", model, "--resample-tilt")
     assert done.code == 0
+
+
+@pytest.mark.parametrize(("slices_mm", "code"), [(2.5, None), (2.51, "spacing"), (1.0, "field-of-view")])
+def test_the_straight_grid_is_what_must_fit_the_model(tmp_path: Path, slices_mm: float, code: str | None) -> None:
+    """Trained up to 2 mm and 18 mm, with 1.25 as margin: 2.5 mm along the normal fits, though centres lie further."""
+    channels = [{"name": "CT", "modalities": ["CT"]}]
+    limits: Any = {
+        "spacing_mm": ((0.1, 20.0), (0.1, 20.0), (0.5, 2.0)),
+        "extent_mm": ((1.0, 500.0), (1.0, 500.0), (12.0, 18.0)),
+    }
+    folder = model_of(tmp_path / "m", threshold_recipe(channels=channels), {"all": threshold_weights()}, **limits)
+    dicom_files.write_series(tmp_path / "in", scan(SHAPE), leaning(15, 1, slices_mm), modality="CT")
+    (candidate,) = find(tmp_path / "in").candidates
+    jobs = [Job(model=Model(folder), options=Options(), resample_tilt=wanted) for wanted in (True, False)]
+    found, unasked = (mismatch(candidate, job, is_file=False) for job in jobs)
+    assert (found and found.code) == code
+    # Without the option it isn't skipped, so that the reason is told.
+    assert unasked is None
 
 
 def test_a_straight_series_is_not_touched(volseg_: Command, tmp_path: Path, model: Path) -> None:
