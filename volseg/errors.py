@@ -33,7 +33,7 @@ CODES: dict[str, str] = {
     "bad-affine": "an affine that is zero, singular or not finite: the voxels have no place in space",
     "missing-geometry": "a slice without a position, orientation or pixel spacing",
     "missing-slice": "a gap inside the series: one or more slices are absent",
-    "duplicate-slice": "two different images at one position: two time points, echoes or reconstructions in one series",
+    "duplicate-slice": "two different images at one position, which nothing in the files tells apart",
     "varying-spacing": "slices that are not evenly spaced",
     "mixed-orientation": "slices of one series that face different ways",
     "mixed-size": "slices of one series that differ in rows, columns or pixel spacing",
