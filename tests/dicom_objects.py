@@ -5,6 +5,7 @@ Arrays are [column, row, slice]; affines are LPS, as in `tests.dicom_files`.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -118,6 +119,23 @@ def enhanced_mr(array: Array, affine: Array, *, seed: str = "enhanced", frames: 
         )[0]
         for index in order
     ]
+    return dataset
+
+
+def with_echoes(array: Array, affine: Array, times: Sequence[float], *, seed: str = "echoes") -> Dataset:
+    """Enhanced MR with a frame for each echo time at each slice, echo n of slice k being ``array + 10 n``."""
+    dataset = enhanced_mr(array, affine, seed=seed)
+    frames = []
+    for frame in dataset.PerFrameFunctionalGroupsSequence:
+        for time in times:
+            frames.append(copy.deepcopy(frame))
+            frames[-1].MREchoSequence = items(EffectiveEchoTime=time)
+    dataset.PerFrameFunctionalGroupsSequence = frames
+    dataset.NumberOfFrames = len(frames)
+    echoes = [array.T + 10 * number for number in range(len(times))]
+    dataset.PixelData = np.stack(echoes, axis=1).astype(array.dtype).tobytes()
+    if len(dataset.PixelData) % 2:
+        dataset.PixelData += b"\0"
     return dataset
 
 

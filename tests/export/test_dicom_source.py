@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import io
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import highdicom
 import numpy as np
@@ -16,7 +18,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import EnhancedCTImageStorage, generate_uid
 
 from tests import dicom_files
-from tests.dicom_objects import enhanced_mr, items, save
+from tests.dicom_objects import enhanced_mr, save, with_echoes
 from tests.export.scans import LABELS, blobs
 from tests.export.test_dicom_seg import points_by_pydicom, refused, world_points
 from volseg.export import dicom_seg
@@ -30,7 +32,7 @@ OBLIQUE = dicom_files.lps_affine(directions=dicom_files.rotation(20, -35, 50))
 
 def source_of(slices: Sequence[tuple[Path, int | None]]) -> Source:
     """A source of these slices, by pydicom."""
-    headers = {path: pydicom.dcmread(opened(path)) for path, _ in slices}
+    headers = {path: pydicom.dcmread(io.BytesIO(content(path))) for path, _ in slices}
     first = headers[slices[0][0]]
     instances = tuple(
         Instance(path=path, sop_class_uid=h.SOPClassUID, sop_instance_uid=h.SOPInstanceUID, frame=frame)
@@ -47,11 +49,11 @@ def source_of(slices: Sequence[tuple[Path, int | None]]) -> Source:
     return Source(kind="dicom", name="case", modality=first.Modality, dicom=dicom)
 
 
-def opened(path: Path) -> Path | object:
+def content(path: Path) -> bytes:
     if path.exists():
-        return path
+        return path.read_bytes()
     archive = next(parent for parent in path.parents if parent.is_file())
-    return zipfile.ZipFile(archive).open(path.relative_to(archive).as_posix())
+    return zipfile.ZipFile(archive).read(path.relative_to(archive).as_posix())
 
 
 def mask_on(
@@ -80,21 +82,6 @@ def enhanced_ct(array: np.ndarray, affine: np.ndarray) -> Dataset:
         frame.PlaneOrientationSequence = copy.deepcopy(shared.PlaneOrientationSequence)
         frame.PixelMeasuresSequence = copy.deepcopy(shared.PixelMeasuresSequence)
     del shared.PlaneOrientationSequence, shared.PixelMeasuresSequence
-    return dataset
-
-
-def with_echoes(array: np.ndarray, affine: np.ndarray, times: Sequence[float]) -> Dataset:
-    """Enhanced MR with a frame for each echo time at each slice, echoes side by side."""
-    dataset = enhanced_mr(array, affine)
-    frames = []
-    for frame in dataset.PerFrameFunctionalGroupsSequence:
-        for time in times:
-            frames.append(copy.deepcopy(frame))
-            frames[-1].MREchoSequence = items(EffectiveEchoTime=time)
-    dataset.PerFrameFunctionalGroupsSequence = frames
-    dataset.NumberOfFrames = len(frames)
-    pixels = np.repeat(array.T, len(times), axis=0).tobytes()
-    dataset.PixelData = pixels + b"\0" * (len(pixels) % 2)
     return dataset
 
 
@@ -140,6 +127,20 @@ def test_positions_and_thickness_are_the_frames_own(tmp_path: Path) -> None:
     measures = seg.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
     assert (measures.SliceThickness, measures.SpacingBetweenSlices) == (99.0, 2.5)
     assert (seg.Rows, seg.Columns, seg.NumberOfFrames) == (7, 5, 8)
+
+
+@pytest.mark.filterwarnings("ignore:The value length:UserWarning")
+def test_numbers_that_are_longer_than_dicom_allows(tmp_path: Path) -> None:
+    dataset = enhanced_mr(dicom_files.voxels(SHAPE), OBLIQUE)
+    measures = dataset.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+    measures.PixelSpacing = ["0.9000000000000001", "0.7000000000000002"]
+    measures.SliceThickness = "2.5000000000000004"
+    mask = mask_on([(save(dataset, tmp_path / "in.dcm"), k) for k in range(4)], OBLIQUE, SHAPE[:2])
+    dicom_seg.write(mask, tmp_path / "mask.seg.dcm")
+    measures = pydicom.dcmread(tmp_path / "mask.seg.dcm").SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+    numbers = [*measures.PixelSpacing, measures.SliceThickness]
+    assert numbers == [0.9, 0.7, 2.5]
+    assert max(len(str(number)) for number in numbers) <= 16
 
 
 def test_what_the_whole_refers_to(tmp_path: Path) -> None:
@@ -223,10 +224,14 @@ def test_frames_of_several_files(tmp_path: Path) -> None:
 def test_a_multi_frame_file_is_read_once_and_not_its_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = save(enhanced_mr(dicom_files.voxels(SHAPE), OBLIQUE), tmp_path / "in.dcm")
     mask = mask_on([(file, k) for k in range(4)], OBLIQUE, SHAPE[:2])
-    content = file.read_bytes()
-    file.write_bytes(content[: -len(dicom_files.voxels(SHAPE).tobytes())])
+    file.write_bytes(file.read_bytes()[: -dicom_files.voxels(SHAPE).nbytes])
     read = []
-    monkeypatch.setattr("volseg.loaders.archive.open_binary", lambda path: read.append(path) or path.open("rb"))
+
+    def noted(path: Path) -> BinaryIO:
+        read.append(path)
+        return path.open("rb")
+
+    monkeypatch.setattr("volseg.loaders.archive.open_binary", noted)
     dicom_seg.write(mask, tmp_path / "mask.seg.dcm")
     assert read == [file]
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
 import pydicom
@@ -7,8 +8,9 @@ import pytest
 from numpy.testing import assert_array_equal
 from pydicom.uid import UID, JPEG2000Lossless
 
-from tests.dicom_files import put, write_series
-from volseg.errors import RefusalError, UsageError
+from tests.dicom_files import lps_affine, put, voxels, write_series
+from tests.dicom_objects import save, with_echoes
+from volseg.errors import InputError, RefusalError, UsageError
 from volseg.loaders import Candidate, find
 from volseg.loaders.identity import repair_uids
 
@@ -93,6 +95,66 @@ def test_without_any_identity_the_content_gives_it(tmp_path: Path) -> None:
     assert original.usable
     copy = repair_uids(original, tmp_path / "out")
     assert len({pydicom.dcmread(path).SOPInstanceUID for path in copy.files}) == 3
+
+
+def test_one_echo_of_a_multi_frame_file(tmp_path: Path) -> None:
+    dataset = with_echoes(voxels(), lps_affine(), [4.6, 92])
+    BLANK(dataset, 0)
+    original = save(dataset, tmp_path / "in" / "enhanced")
+    found = find(tmp_path / "in").candidates
+    assert [[frame for _, frame in candidate.slices] for candidate in found] == [[0, 2, 4], [1, 3, 5]]
+    for number, candidate in enumerate(found):
+        copy = repair_uids(candidate, tmp_path / f"out{number}")
+        assert (copy.name, copy.geometry is not None) == (candidate.name, True)
+        [file] = copy.files
+        assert copy.slices == tuple((file, frame) for _, frame in candidate.slices)
+        old, new = pydicom.dcmread(original), pydicom.dcmread(file)
+        changed = {element.keyword for element in new if element != old.get(element.tag)}
+        assert changed == {"StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID"}
+        (again,) = (c for c in find(tmp_path / f"out{number}").candidates if c.slices == copy.slices)
+        assert again.series_uid == copy.series_uid != ""
+    assert contents(tmp_path / "out0") == contents(tmp_path / "out1")
+
+
+def test_one_of_two_volumes_in_a_series_of_files(tmp_path: Path) -> None:
+    for echo in (0, 1):
+        # In folders of their own: files of the same name would be one.
+        edit = put(SeriesInstanceUID="1.2.3", FrameOfReferenceUID="", StudyInstanceUID="", EchoTime=f"{4 + echo}")
+        write_series(tmp_path / "in" / str(echo), voxels() + 100 * echo, edit=edit, seed=f"echo{echo}")
+    found = find(tmp_path / "in").candidates
+    assert len(found) == 2
+    for echo, candidate in enumerate(found):
+        copy = repair_uids(candidate, tmp_path / f"out{echo}")
+        assert sorted(contents(tmp_path / f"out{echo}")) == [f"slice_{n:04d}.dcm" for n in (1, 2, 3)]
+        assert copy.name == candidate.name
+        for k, path in enumerate(copy.files):
+            dataset = pydicom.dcmread(path)
+            assert (dataset.SeriesInstanceUID, dataset.EchoTime) == ("1.2.3", 4 + echo)
+            assert dataset.FrameOfReferenceUID.is_valid
+            assert dataset.pixel_array[0, 0] == (voxels() + 100 * echo)[0, 0, k]
+
+
+def test_files_of_an_archive(tmp_path: Path) -> None:
+    paths = write_series(tmp_path / "in", edit=BLANK)
+    with zipfile.ZipFile(tmp_path / "study.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in paths:
+            archive.write(path, f"inside/{path.name}")
+    zipped = only(tmp_path / "study.zip")
+    assert zipped.files[0] == tmp_path / "study.zip" / "inside" / "IM000.dcm"
+    copy = repair_uids(zipped, tmp_path / "from-zip")
+    repair_uids(only(tmp_path / "in"), tmp_path / "from-folder")
+    assert contents(tmp_path / "from-zip") == contents(tmp_path / "from-folder")
+    assert copy.files[0] == tmp_path / "from-zip" / "slice_0001.dcm"
+
+
+def test_a_file_that_went_away(tmp_path: Path) -> None:
+    write_series(tmp_path / "in", edit=BLANK)
+    candidate = only(tmp_path / "in")
+    candidate.files[1].unlink()
+    with pytest.raises(InputError, match=r"IM001.dcm: can't be read") as caught:
+        repair_uids(candidate, tmp_path / "out")
+    assert caught.value.code == "unreadable"
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_series_with_identity_is_left_alone(tmp_path: Path) -> None:

@@ -10,7 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests import dicom_files
+from tests.dicom_files import lps_affine, rotation, sheared, voxels
+from tests.dicom_objects import enhanced_mr, save, with_echoes
 from tests.export.scans import LABELS, OBLIQUE, blobs, scan_from, write_series
+from tests.export.test_dicom_source import mask_on
 from volseg.export import dicom_seg
 from volseg.loaders import find
 from volseg.loaders.identity import repair_uids
@@ -64,6 +68,24 @@ def test_of_a_source_without_its_type_2_attributes(tmp_path: Path) -> None:
     without = (*absent, "AccessionNumber", "ReferringPhysicianName", "SeriesNumber", "SliceThickness")
     mask = blobs(*scan_from(write_series(tmp_path, without=without)))
     assert findings(seg_of(mask, tmp_path)) == []
+
+
+def test_of_one_echo_of_a_multi_frame_file(tmp_path: Path) -> None:
+    affine = lps_affine(directions=rotation(20, -35, 50))
+    dataset = with_echoes(voxels((5, 7, 4)), affine, [4.6, 92])
+    file = save(dataset, tmp_path / "enhanced")
+    for frames in ([0, 2, 4, 6], [1, 3, 5, 7]):
+        mask = mask_on([(file, frame) for frame in frames], affine, (5, 7))
+        assert findings(seg_of(mask, tmp_path)) == []
+
+
+def test_of_a_whole_multi_frame_file_and_of_a_tilted_series(tmp_path: Path) -> None:
+    affine = lps_affine()
+    file = save(enhanced_mr(voxels((5, 7, 4)), affine), tmp_path / "enhanced")
+    assert findings(seg_of(mask_on([(file, k) for k in range(4)], affine, (5, 7)), tmp_path)) == []
+    leaning = sheared(affine, 12)
+    paths = dicom_files.write_series(tmp_path / "ct", voxels((5, 7, 4)), leaning, modality="CT")
+    assert findings(seg_of(mask_on([(path, None) for path in paths], leaning, (5, 7)), tmp_path)) == []
 
 
 def test_an_error_is_seen(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pydicom
 from pydicom.dataset import Dataset
+from pydicom.valuerep import DSfloat
 
 from volseg.errors import ExportError
 from volseg.geometry import Floats, ras_from_lps
@@ -115,9 +116,10 @@ def _frame_header(header: Dataset, values: Mapping[str, str]) -> Dataset:
     for keyword in _OF_FILE:
         setattr(frame, keyword, header[keyword].value)
     for keyword in _OF_PLANE:
-        setattr(frame, keyword, values[keyword].split("\\"))
+        # Some files hold numbers that are longer than DICOM allows.
+        setattr(frame, keyword, [DSfloat(text, auto_format=True) for text in values[keyword].split("\\")])
     if values.get("SliceThickness"):
-        frame.SliceThickness = values["SliceThickness"]
+        frame.SliceThickness = DSfloat(values["SliceThickness"], auto_format=True)
     return frame
 
 

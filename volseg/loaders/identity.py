@@ -27,6 +27,8 @@ def repair_uids(candidate: Candidate, folder: Path) -> Candidate:
 
     The new UIDs are made from the instance UIDs of the file meta information, or where there are none from the files'
     content: the same series gets the same UIDs each time. All else is copied as it is; pixel data stay compressed.
+    Of a series that holds several volumes, the files of this one are copied, which are multi-frame files with all of
+    their frames.
 
     Parameters
     ----------
@@ -59,8 +61,10 @@ def repair_uids(candidate: Candidate, folder: Path) -> Candidate:
             return candidate
         _fill(datasets, [_entropy(dataset, path) for dataset, path in zip(datasets, candidate.files, strict=True)])
         _write(datasets, folder)
-    frames = [frame for _, frame in candidate.slices]
-    copy = next(found for found in find(folder).candidates if [frame for _, frame in found.slices] == frames)
+    copies = dict(zip(candidate.files, _names(folder, len(datasets)), strict=True))
+    # A multi-frame file holds other volumes as well.
+    slices = tuple((copies[path], frame) for path, frame in candidate.slices)
+    copy = next(found for found in find(folder).candidates if found.slices == slices)
     return replace(copy, name=candidate.name, notes=(*copy.notes, "blank UIDs were filled in (--repair-uids)"))
 
 
@@ -102,14 +106,18 @@ def _fill(datasets: Sequence[FileDataset], entropies: Sequence[str]) -> None:
         dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
 
 
+def _names(folder: Path, count: int) -> list[Path]:
+    return [folder / f"slice_{number:04d}.dcm" for number in range(1, count + 1)]
+
+
 def _write(datasets: Sequence[FileDataset], folder: Path) -> None:
     """Write the files beside `folder`, then give them its name; the same files already there are as good."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as temporary:
         new = Path(temporary, "series")
         new.mkdir()
-        for index, dataset in enumerate(datasets, start=1):
-            dataset.save_as(new / f"slice_{index:04d}.dcm", enforce_file_format=True)
+        for dataset, path in zip(datasets, _names(new, len(datasets)), strict=True):
+            dataset.save_as(path, enforce_file_format=True)
         if folder.is_dir():
             there, wanted = (sorted(path.name for path in place.iterdir()) for place in (folder, new))
             if there == wanted and not any(filecmp.cmpfiles(folder, new, wanted, shallow=False)[1:]):
