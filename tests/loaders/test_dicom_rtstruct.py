@@ -268,6 +268,8 @@ DAMAGE: dict[str, Callable[[Dataset], object]] = {
     "no number": lambda rt: delattr(rt.StructureSetROISequence[0], "ROINumber"),
     "no reference": lambda rt: delattr(rt.ROIContourSequence[0], "ReferencedROINumber"),
     "one number twice": lambda rt: setattr(rt.StructureSetROISequence[1], "ROINumber", 1),
+    "drawn twice": lambda rt: setattr(rt.ROIContourSequence[1], "ReferencedROINumber", 1),
+    "drawn for nothing": lambda rt: setattr(rt.ROIContourSequence[1], "ReferencedROINumber", 7),
     "no data": lambda rt: delattr(contour(rt), "ContourData"),
     "empty": lambda rt: setattr(contour(rt), "ContourData", []),
     "not threes": lambda rt: setattr(contour(rt), "ContourData", ["1"] * 11),

@@ -49,6 +49,14 @@ def written(folder: Path, **changes: Any) -> list[Path]:
     return write_series(folder / "series", SHAPE, **changes)
 
 
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Volume]:
+    """SEG of `mask_of`, and its scan."""
+    folder = tmp_path_factory.mktemp("shared")
+    series = written(folder)
+    return save(bare(series), folder / "seg.dcm"), image_of(series)
+
+
 def bare(series: Sequence[Path]) -> Dataset:
     """SEG of `mask_of`, with a frame for each segment and slice."""
     mask = mask_of(SHAPE)
@@ -220,17 +228,14 @@ def test_an_image_stored_in_any_orientation(series: list[Path], tmp_path: Path, 
 
 @given(start=st.tuples(*[st.integers(-2, 3)] * 3), size=st.tuples(*[st.integers(1, 8)] * 3))
 def test_an_image_that_is_a_part_of_the_scan_or_more(
-    tmp_path_factory: pytest.TempPathFactory, start: tuple[int, int, int], size: tuple[int, int, int]
+    shared: tuple[Path, Volume], start: tuple[int, int, int], size: tuple[int, int, int]
 ) -> None:
-    folder = tmp_path_factory.mktemp("part")
-    series = written(folder)
-    whole = image_of(series)
+    path, whole = shared
     image = Volume(np.zeros(size, np.int16), whole.geometry.cropped(start, size), whole.source)
     # Padded on all sides, the part is a plain block.
     wanted = np.pad(mask_of(SHAPE), 12)[
         tuple(slice(low + 12, low + 12 + n) for low, n in zip(start, size, strict=True))
     ]
-    path = save(bare(series), folder / "seg.dcm")
     if not wanted.any():
         with pytest.raises(InputError) as caught:
             load_labels(path, image)
@@ -423,6 +428,11 @@ def spoil_segment(seg: Dataset) -> None:
     seg.SegmentSequence[1].SegmentNumber = 1
 
 
+def spoil_reference(seg: Dataset) -> None:
+    identity = seg.PerFrameFunctionalGroupsSequence[1].SegmentIdentificationSequence
+    identity[0].ReferencedSegmentNumber = 3
+
+
 def spoil_identity(seg: Dataset) -> None:
     del seg.PerFrameFunctionalGroupsSequence[1].SegmentIdentificationSequence
 
@@ -433,6 +443,7 @@ def spoil_identity(seg: Dataset) -> None:
         (spoil_position, "missing-geometry"),
         (spoil_segment, "unreadable"),
         (spoil_identity, "unreadable"),
+        (spoil_reference, "unreadable"),
         (spoil(SegmentSequence=None), "unreadable"),
         (spoil(PerFrameFunctionalGroupsSequence=None), "unreadable"),
         (spoil(SharedFunctionalGroupsSequence=None), "missing-geometry"),
@@ -485,22 +496,16 @@ def test_a_file_that_is_cut_short_anywhere_is_refused(series: list[Path], tmp_pa
         assert caught.value.code == "unreadable", length
 
 
-@given(places=st.lists(st.tuples(st.integers(132, 10**6), st.integers(0, 255)), min_size=1, max_size=4))
-def test_damaged_bytes_give_labels_or_a_refusal(
-    tmp_path_factory: pytest.TempPathFactory, places: list[tuple[int, int]]
-) -> None:
-    folder = tmp_path_factory.mktemp("damaged")
-    series = written(folder)
-    stream = io.BytesIO()
-    seg = bare(series)
-    seg.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    seg.save_as(stream, enforce_file_format=True)
-    content = bytearray(stream.getvalue())
+@given(places=st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), min_size=1, max_size=4))
+def test_damaged_bytes_give_labels_or_a_refusal(shared: tuple[Path, Volume], places: list[tuple[int, int]]) -> None:
+    path, image = shared
+    content = bytearray(path.read_bytes())
     for place, value in places:
         content[place % (len(content) - 132) + 132] = value
-    (folder / "seg.dcm").write_bytes(content)
+    damaged = path.with_name("damaged.dcm")
+    damaged.write_bytes(content)
     try:
-        read = load_labels(folder / "seg.dcm", image_of(series))
+        read = load_labels(damaged, image)
     except VolsegError:
         return
     assert read.array.shape == SHAPE

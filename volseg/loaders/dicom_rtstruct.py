@@ -72,8 +72,10 @@ def _structures(dataset: Dataset, path: Path) -> list[_Structure]:
     regions = {
         int(required(item, "ROINumber", path)): item for item in required(dataset, "StructureSetROISequence", path)
     }
-    if len(regions) < len(dataset.StructureSetROISequence):
+    if len(regions) < len(dataset.StructureSetROISequence) or len(contours) < len(dataset.ROIContourSequence):
         raise InputError("two regions have one ROI number", code="unreadable", path=path)
+    if strange := sorted(contours.keys() - regions.keys()):
+        raise InputError(f"contours of ROI numbers {strange}, which no region has", code="unreadable", path=path)
     structures = []
     for value, number in enumerate(sorted(regions), start=1):
         region, drawn = regions[number], contours.get(number, Dataset())

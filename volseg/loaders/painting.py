@@ -69,7 +69,7 @@ class Canvas:
         self._path, self._noun, self._ordered = path, noun, names is not None
         self._labels = list(labels) if names is None else _named(labels, names, path, noun)
         self._ranks = {label.value: rank for rank, label in enumerate(self._labels, start=1)}
-        self._array = np.zeros(shape, np.min_scalar_type(len(self._labels)))
+        self._array: Unsigned = np.zeros(shape, np.min_scalar_type(len(self._labels)))
         self._declared = {label.value for label in labels}
         self._overlap = 0
         self._inside = self._outside = False
@@ -78,7 +78,15 @@ class Canvas:
         self._notes = [f"no {noun} is called {name!r}: this label is empty" for name in absent]
 
     def takes(self, value: int) -> bool:
-        """Whether the structure of this value is painted at all."""
+        """Whether the structure of this value is painted at all.
+
+        Raises
+        ------
+        InputError
+            Code ``unreadable``: the file describes no such structure.
+        """
+        if value not in self._declared:
+            raise InputError(f"holds the value {value}, which is no {self._noun}'s", code="unreadable", path=self._path)
         return value in self._ranks
 
     def note(self, text: str) -> None:
@@ -98,7 +106,7 @@ class Canvas:
         InputError
             Code ``overlap``.
         """
-        ranks = np.where(mask, self._array.dtype.type(self._ranks[value]), self._array.dtype.type(0))
+        ranks: Unsigned = np.where(mask, self._array.dtype.type(self._ranks[value]), self._array.dtype.type(0))
         self._add(where, ranks)
 
     def paint_values(self, where: Index, values: Unsigned) -> None:
@@ -109,13 +117,9 @@ class Canvas:
         InputError
             Code ``unreadable``: a value that is no structure's. Code ``overlap``.
         """
-        ranks = np.zeros(max(int(values.max()), *self._declared, 0) + 1, self._array.dtype)
+        ranks: Unsigned = np.zeros(max(int(values.max()), *self._declared, 0) + 1, self._array.dtype)
         for value in values_in(values):
-            if value not in self._declared:
-                raise InputError(
-                    f"holds the value {value}, which is no {self._noun}'s", code="unreadable", path=self._path
-                )
-            ranks[value] = self._ranks.get(value, 0)
+            ranks[value] = self._ranks[value] if self.takes(value) else 0
         self._add(where, ranks[values])
 
     def _add(self, where: Index, ranks: Unsigned) -> None:
