@@ -10,8 +10,10 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from pydicom.dataset import Dataset
 from pydicom.uid import (
+    ComputedRadiographyImageStorage,
     CTImageStorage,
     DeflatedExplicitVRLittleEndian,
+    DigitalXRayImageStorageForPresentation,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
@@ -19,10 +21,12 @@ from pydicom.uid import (
     RLELossless,
     SecondaryCaptureImageStorage,
     SegmentationStorage,
+    UltrasoundImageStorage,
     generate_uid,
 )
 
 from tests.dicom_files import Edit, lps_affine, put, put_at, rotation, sheared, shift_at, voxels, write_series
+from tests.dicom_objects import save, segmentation
 from volseg.errors import GeometryError, InputError, RefusalError
 from volseg.geometry import ras_from_lps
 from volseg.loaders import Candidate, find
@@ -372,6 +376,10 @@ def test_tilt_without_the_tilt_attribute_is_refused(tmp_path: Path) -> None:
         (shift_at(2, mm=(0, 0, 1.0)), "varying-spacing"),
         (put(NumberOfFrames=2, Rows=2), "unsupported"),
         (put(ModalityLUTSequence=[Dataset()]), "unsupported"),
+        (put(ImageType=["ORIGINAL", "PRIMARY", "M", "ND", "MOSAIC"]), "unsupported"),
+        (put(SOPClassUID=DigitalXRayImageStorageForPresentation, Modality="DX"), "not-3d"),
+        (put(SOPClassUID=ComputedRadiographyImageStorage, Modality="CR"), "not-3d"),
+        (put(SOPClassUID=UltrasoundImageStorage, Modality="US"), "unsupported"),
         (put_at(1, PhotometricInterpretation="RGB", SamplesPerPixel=3, Columns=1), "not-scalar"),
         (put(PhotometricInterpretation="PALETTE COLOR"), "not-scalar"),
         (put_at(1, Rows=400), "unreadable"),
@@ -517,3 +525,66 @@ def test_what_is_no_scan_is_ignored_with_its_kind(tmp_path: Path, edit: Edit, re
 def test_derived_secondary_in_the_image_type_is_no_reason(tmp_path: Path) -> None:
     write_series(tmp_path, edit=put(ImageType=["DERIVED", "SECONDARY", "AXIAL"]))
     assert only(tmp_path).usable
+
+
+# one series, several volumes; several series, one UID
+
+
+def second_echo(folder: Path, **values: object) -> None:
+    def edit(dataset: Dataset, index: int) -> None:
+        put(**({"EchoTime": 92.0, "InstanceNumber": 10 + index} | values))(dataset, index)
+        dataset.SOPInstanceUID = generate_uid(entropy_srcs=["second", str(index)])
+        dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
+
+    write_series(folder / "second", voxels() + np.int16(500), edit=edit)
+
+
+def test_echoes_are_candidates_of_their_own(tmp_path: Path) -> None:
+    write_series(tmp_path / "first", edit=put(EchoTime="4.60"))
+    second_echo(tmp_path)
+    short, long = find(tmp_path).candidates
+    assert short.name.removesuffix("-te4.6") == long.name.removesuffix("-te92")
+    assert short.series_uid == long.series_uid
+    assert (len(short.files), len(long.files)) == (3, 3)
+    assert "one of 2 volumes in its series, told apart by EchoTime" in short.notes
+    assert_array_equal(short.load().array, voxels())
+    assert_array_equal(long.load().array, voxels() + 500)
+
+
+def test_patients_who_were_given_one_uid_are_not_mixed(tmp_path: Path) -> None:
+    write_series(tmp_path)
+    second_echo(tmp_path, PatientID="ID-18", EchoTime="4.60")
+    names = {candidate.name for candidate in find(tmp_path).candidates if candidate.usable}
+    assert len(names) == 2
+    assert not any("ID" in name for name in names)
+
+
+def test_a_copy_under_another_file_meta_is_a_copy(tmp_path: Path) -> None:
+    first, *_ = write_series(tmp_path)
+    again = pydicom.dcmread(first)
+    again.file_meta.ImplementationVersionName = "OTHER"
+    again.file_meta.SourceApplicationEntityTitle = "ELSEWHERE"
+    again.save_as(tmp_path / "again", enforce_file_format=True)
+    study = find(tmp_path)
+    assert [item.reason for item in study.ignored] == [f"a copy of {min(first.name, 'again')}"]
+    assert study.candidates[0].usable
+
+
+def test_another_image_under_the_same_uid_is_no_copy(tmp_path: Path) -> None:
+    first, *_ = write_series(tmp_path)
+    again = pydicom.dcmread(first)
+    again.PixelData = again.PixelData[::-1]
+    again.save_as(tmp_path / "again", enforce_file_format=True)
+    assert refused(tmp_path)[0] == "duplicate-slice"
+
+
+def test_objects_say_which_series_they_refer_to(tmp_path: Path) -> None:
+    write_series(tmp_path / "scan")
+    images = [pydicom.dcmread(path) for path in sorted((tmp_path / "scan").iterdir())]
+    save(segmentation(images, [voxels() > 10]), tmp_path / "seg.dcm")
+    study = find(tmp_path)
+    (candidate,) = study.candidates
+    (item,) = study.ignored
+    assert item.reason == f"DICOM segmentation, no scan; refers to {candidate.name}"
+    (alone,) = find(tmp_path / "seg.dcm").ignored
+    assert alone.reason == "DICOM segmentation, no scan; refers to 1 series that is not here"

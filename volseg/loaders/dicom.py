@@ -184,6 +184,8 @@ def _check_pixels(headers: Sequence[Header]) -> None:
                 " a slice",
                 code="unsupported",
             )
+        if "MOSAIC" in header.text("ImageType").upper().split("\\"):
+            raise InputError(f"{name}: a mosaic, slices side by side in one image; convert it", code="unsupported")
         if header.integer("BitsAllocated") not in (8, 16, 32):
             raise InputError(f"{name}: {header.text('BitsAllocated') or 'no'} bits a pixel", code="unsupported")
         if header.text("ModalityLUTSequence"):
