@@ -31,7 +31,7 @@ CODES: dict[str, str] = {
     "not-finite": "voxels that are NaN or infinite",
     # geometry
     "bad-affine": "an affine that is zero, singular or not finite: the voxels have no place in space",
-    "missing-geometry": "a slice without a position, orientation or pixel spacing",
+    "missing-geometry": "a slice or a file whose position, orientation or spacing isn't stated",
     "missing-slice": "a gap inside the series: one or more slices are absent",
     "duplicate-slice": "two different images at one position, which nothing in the files tells apart",
     "varying-spacing": "slices that are not evenly spaced",

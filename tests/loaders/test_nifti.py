@@ -284,6 +284,13 @@ def test_too_large_for_a_float_is_not_finite(tmp_path: Path) -> None:
         load(tmp_path / "x.nii")
 
 
+def test_a_scale_beyond_every_float_is_not_finite(tmp_path: Path) -> None:
+    nib.save(image(kind=nib.Nifti2Image), tmp_path / "x.nii")
+    patched(tmp_path / "x.nii", 176, np.array([1e300, 0], "<f8").tobytes())
+    with pytest.raises(InputError, match=r"60 of 60 voxels"):  # NaN for 0, infinite for the others
+        load(tmp_path / "x.nii")
+
+
 # damage
 
 

@@ -234,7 +234,7 @@ def _scaled(array: Voxels, slope: float, intercept: float) -> Voxels:
     if not scaling and array.dtype.kind in "iu":
         return array.astype(array.dtype.newbyteorder("="), copy=False)
     values: npt.NDArray[np.float32]
-    with np.errstate(over="ignore"):  # what doesn't fit becomes infinite, and is refused below
+    with np.errstate(over="ignore", invalid="ignore"):  # what doesn't fit becomes infinite or NaN: refused below
         if not scaling:
             values = array.astype(np.float32, copy=False)
         elif array.dtype.itemsize <= 2:
