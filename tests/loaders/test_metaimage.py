@@ -15,7 +15,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from tests.dicom_files import rotation
 from volseg.errors import InputError, RefusalError
-from volseg.loaders import metaimage
+from volseg.loaders import find, metaimage
 from volseg.volume import Volume
 
 SHAPE = (5, 4, 3)
@@ -160,6 +160,13 @@ def test_a_fourth_axis_is_channels(tmp_path: Path) -> None:
     assert_same_places(volume, image)
     SimpleITK.WriteImage(SimpleITK.JoinSeries([image]), tmp_path / "one.mha")
     assert_array_equal(load(tmp_path / "one.mha").array, voxels())
+
+
+def test_it_is_found_and_loaded_like_any_image(tmp_path: Path) -> None:
+    SimpleITK.WriteImage(scan(), tmp_path / "x.mhd")
+    (candidate,) = find(tmp_path).candidates
+    assert (candidate.kind, candidate.path, candidate.usable) == ("metaimage", tmp_path / "x.mhd", True)
+    assert_array_equal(candidate.load().array, voxels())
 
 
 # geometry

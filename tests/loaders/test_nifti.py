@@ -388,7 +388,7 @@ def test_an_analyze_header_in_a_nifti_name_is_refused_for_its_orientation(tmp_pa
     assert "Analyze doesn't state the orientation" in reason
 
 
-# pairs of files: `find` asks `is_pair` for these names
+# pairs of files
 
 
 @pytest.mark.parametrize("kind", [nib.AnalyzeImage, nib.Spm99AnalyzeImage, nib.Spm2AnalyzeImage])
@@ -400,6 +400,9 @@ def test_analyze_pairs_are_refused_for_their_orientation(tmp_path: Path, kind: A
     candidate = nifti.describe(tmp_path / "x.hdr")
     assert (candidate.name, candidate.code) == ("x", "missing-geometry")
     assert "Analyze doesn't state the orientation" in str(candidate.reason)
+    study = find(tmp_path)
+    assert [each.path for each in study.candidates] == [tmp_path / "x.hdr"]
+    assert (tmp_path / "x.img", "the voxels of x.hdr") in [(each.path, each.reason) for each in study.ignored]
 
 
 @pytest.mark.parametrize("kind", [nib.Nifti1Pair, nib.Nifti2Pair])

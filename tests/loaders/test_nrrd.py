@@ -16,7 +16,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from tests.dicom_files import rotation
 from volseg.errors import InputError, RefusalError
-from volseg.loaders import nrrd
+from volseg.loaders import find, nrrd
 from volseg.volume import Volume
 
 SHAPE = (5, 4, 3)
@@ -125,6 +125,13 @@ def test_components_are_channels(tmp_path: Path) -> None:
     assert nrrd.describe(tmp_path / "x.nrrd").channels == 2
     assert_array_equal(volume.array, [voxels(), voxels() + 100])
     assert_same_places(volume, image)
+
+
+def test_it_is_found_and_loaded_like_any_image(tmp_path: Path) -> None:
+    SimpleITK.WriteImage(scan(), tmp_path / "x.nhdr")
+    (candidate,) = find(tmp_path).candidates
+    assert (candidate.kind, candidate.path, candidate.usable) == ("nrrd", tmp_path / "x.nhdr", True)
+    assert_array_equal(candidate.load().array, voxels())
 
 
 # geometry
