@@ -15,7 +15,7 @@ from volseg.geometry import Floats, Geometry, ras_from_lps
 from volseg.loaders.candidate import count
 from volseg.loaders.contours import DECIMALS, inside
 from volseg.loaders.dicom_header import element_text
-from volseg.loaders.dicom_object import check_frame, code_of, numbers, read_object, reading, required
+from volseg.loaders.dicom_object import check_frame, code_of, decimals, numbers, read_object, reading, required
 from volseg.loaders.painting import Canvas, any_colour
 from volseg.loaders.stack import ROUNDING_MM
 from volseg.volume import Label, LabelVolume, Volume
@@ -106,7 +106,7 @@ def _contours(drawn: Dataset, name: str, path: Path) -> tuple[tuple[Floats, ...]
         if kind not in _CLOSED:
             others[kind or "that isn't said"] += 1
             continue
-        points = np.atleast_1d(np.array(required(item, "ContourData", path), dtype=np.float64))
+        points = decimals(item, "ContourData", path)
         said = item.get("NumberOfContourPoints")
         if points.size % 3 or points.size == 0 or (said is not None and int(said) * 3 != points.size):
             raise InputError(

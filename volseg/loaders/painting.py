@@ -69,7 +69,8 @@ class Canvas:
         self._path, self._noun, self._ordered = path, noun, names is not None
         self._labels = list(labels) if names is None else _named(labels, names, path, noun)
         self._ranks = {label.value: rank for rank, label in enumerate(self._labels, start=1)}
-        self._array: Unsigned = np.zeros(shape, np.min_scalar_type(len(self._labels)))
+        # Slices along k lie in one piece each: a DICOM image's are painted one by one.
+        self._array: Unsigned = np.zeros(shape, np.min_scalar_type(len(self._labels)), order="F")
         self._declared = {label.value for label in labels}
         self._overlap = 0
         self._inside = self._outside = False
