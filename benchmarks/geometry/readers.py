@@ -15,6 +15,7 @@ import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from multiprocessing.connection import Client
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +31,11 @@ PEERS = ROOT / ".venv-peers" / "bin"
 
 @dataclass(frozen=True)
 class Job:
-    """What to read."""
+    """What to read; `socket` is where the server of dicom2nifti listens."""
 
     folder: Path
-    file: Path | None
+    file: Path | None = None
+    socket: str = ""
 
 
 @dataclass(frozen=True)
@@ -143,7 +145,10 @@ def _from_simpleitk(image: Any) -> list[tuple[Array, Array]]:
 
 
 def read_monai(job: Job) -> Found:
-    """MONAI: ``LoadImage`` with its defaults; without itk its PydicomReader reads DICOM, NibabelReader NIfTI."""
+    """MONAI: ``LoadImage`` with its defaults: PydicomReader for DICOM, NibabelReader for NIfTI.
+
+    Those are what it takes where itk and pynrrd, which it can use, aren't installed.
+    """
     from monai.transforms import LoadImage
 
     found = Found()
@@ -165,23 +170,23 @@ def read_nibabel(job: Job) -> Found:
     if job.file is not None:
         image: Any = nibabel.load(job.file)
         return Found(volumes(image.get_fdata(), np.array(image.affine)))
-    code = "import sys, dicom2nifti; dicom2nifti.convert_directory(sys.argv[1], sys.argv[2])"
-    return _converted(lambda out: [PEERS / "python", "-c", code, job.folder, out])
+    with tempfile.TemporaryDirectory() as out, Client(job.socket) as connection:
+        connection.send((str(job.folder), out))
+        try:
+            said = str(connection.recv())
+        except EOFError:
+            return Found(error="crash: the process died")
+        return Found(_from_nifti(out), said)
 
 
-def _converted(command: Callable[[str], list[str | Path]]) -> Found:
-    """Run a converter to NIfTI and read what it wrote."""
+def _from_nifti(folder: str) -> list[tuple[Array, Array]]:
+    """What a converter wrote."""
     import nibabel
 
-    with tempfile.TemporaryDirectory() as out:
-        done = subprocess.run(command(out), capture_output=True, text=True)
-        if done.returncode < 0:
-            raise ChildProcessError(f"crash: signal {-done.returncode}")
-        said = f"{done.stdout}\n{done.stderr}".strip().splitlines()
-        found = Found(error=said[-1] if said else "")
-        for path in sorted(Path(out).rglob("*.nii*")):
-            image: Any = nibabel.load(path)
-            found.volumes += volumes(image.get_fdata(), np.array(image.affine))
+    found = []
+    for path in sorted(Path(folder).rglob("*.nii*")):
+        image: Any = nibabel.load(path)
+        found += volumes(image.get_fdata(), np.array(image.affine))
     return found
 
 
@@ -220,7 +225,11 @@ def read_highdicom(job: Job) -> Found:
 
 def read_dcm2niix(job: Job) -> Found:
     """dcm2niix, with its defaults; every NIfTI that it writes counts."""
-    return _converted(lambda out: [PEERS / "dcm2niix", "-o", out, job.folder])
+    with tempfile.TemporaryDirectory() as out:
+        done = subprocess.run([PEERS / "dcm2niix", "-o", out, job.folder], capture_output=True, text=True)
+        said = f"{done.stdout}\n{done.stderr}".strip().splitlines()
+        error = f"crash: signal {-done.returncode}" if done.returncode < 0 else said[-1] if said else ""
+        return Found(_from_nifti(out), error)
 
 
 EVERYTHING: frozenset[Kind] = frozenset({"dicom", "nifti", "itk"})
@@ -228,7 +237,7 @@ DICOM: frozenset[Kind] = frozenset({"dicom"})
 READERS = (
     Reader("volseg", read_volseg, EVERYTHING, ("volseg",)),
     Reader("SimpleITK", read_simpleitk, EVERYTHING, ("SimpleITK",)),
-    Reader("MONAI", read_monai, EVERYTHING, ("monai",)),
+    Reader("MONAI", read_monai, frozenset({"dicom", "nifti"}), ("monai",)),
     Reader(
         "nibabel / dicom2nifti",
         read_nibabel,
@@ -249,7 +258,5 @@ def run(reader: Reader, job: Job) -> Found:
         warnings.simplefilter("ignore")
         try:
             return reader.read(job)
-        except ChildProcessError as error:
-            return Found(error=str(error))
         except Exception as error:
             return Found(error=f"{type(error).__name__}: {error}")

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pydicom
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.encaps import encapsulate
+from pydicom.encaps import encapsulate, generate_frames
 from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, JPEG2000Lossless, generate_uid
 from pydicom.valuerep import DSfloat
 
@@ -253,6 +253,11 @@ def encode(dataset: Dataset, syntax: UID) -> None:
         # Named, because gdcm ends the whole process on some arrays.
         plugin = "pydicom" if "RLE" in syntax.name else "pyjpegls"
         dataset.compress(syntax, pixels_of(dataset), encoding_plugin=plugin, generate_instance_uid=False)
+
+
+def compressed(dataset: Dataset) -> bytes:
+    """Compressed pixels of a data set of one frame."""
+    return next(generate_frames(dataset.PixelData, number_of_frames=1))
 
 
 def set_encapsulated(dataset: Dataset, frames: list[bytes], fragments: int = 1) -> None:

@@ -14,17 +14,20 @@ import multiprocessing
 import os
 import platform
 import resource
+import subprocess
 import sys
 import tempfile
+import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 from benchmarks.geometry.damages import ROWS
-from benchmarks.geometry.readers import READERS, Job, Reader, run
+from benchmarks.geometry.readers import PEERS, READERS, Job, Reader, run
 from benchmarks.geometry.truth import Row, Truth
 from benchmarks.geometry.verdict import VERDICTS, Found, summary, verdict
 
@@ -34,7 +37,15 @@ FAULTS = ("SILENTLY WRONG", "part", "crash", "needless refusal")
 #: A reader that believes a header of 65535 x 65535 pixels must not take the machine with it.
 MEMORY_BYTES = 16 << 30
 #: Imported once, in the process that the readers' processes are forked from.
-PRELOAD = ["SimpleITK", "monai.transforms", "nibabel", "highdicom", "volseg.loaders", "benchmarks.geometry.readers"]
+PRELOAD = [
+    "SimpleITK",
+    "monai.transforms",
+    "nibabel",
+    "highdicom",
+    "volseg.loaders",
+    "benchmarks.geometry.readers",
+    "benchmarks.geometry.damages",
+]
 
 
 @dataclass(frozen=True)
@@ -71,12 +82,31 @@ def call(reader: Reader, job: Job) -> Found:
     return found
 
 
-def judge(row: Row, readers: Sequence[Reader] = READERS) -> list[Cell]:
+@contextmanager
+def dicom2nifti_server() -> Iterator[str]:
+    """Address at which dicom2nifti can be asked; empty where it isn't installed."""
+    if not (PEERS / "python").exists():
+        yield ""
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        address = f"{folder}/socket"
+        script = Path(__file__).with_name("dicom2nifti_server.py")
+        server = subprocess.Popen([PEERS / "python", script, address], stderr=subprocess.DEVNULL)
+        while server.poll() is None and not Path(address).exists():
+            time.sleep(0.1)
+        try:
+            yield address
+        finally:
+            server.kill()
+            server.wait()
+
+
+def judge(row: Row, readers: Sequence[Reader], socket: str) -> list[Cell]:
     """Write a row's files and let each reader have them."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         truth = row.make(folder)
-        job = Job(folder, folder / truth.file if truth.file else None)
+        job = Job(folder, folder / truth.file if truth.file else None, socket)
         return [_cell(reader, row, truth, job) for reader in readers]
 
 
@@ -181,9 +211,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     readers = [reader for reader in READERS if not options.reader or reader.name in options.reader]
     os.environ["OMP_NUM_THREADS"] = "1"
     multiprocessing.set_forkserver_preload(PRELOAD)
-    with ThreadPoolExecutor(2) as pool:
+    with dicom2nifti_server() as socket, ThreadPoolExecutor(2) as pool:
         cells = []
-        for number, line in enumerate(pool.map(lambda row: judge(row, readers), rows), start=1):
+        for number, line in enumerate(pool.map(lambda row: judge(row, readers, socket), rows), start=1):
             cells.append(line)
             if number % 20 == 0:
                 print(f"{number} of {len(rows)} rows", file=sys.stderr)

@@ -101,7 +101,7 @@ class Row:
     make: Make
 
 
-#: Every row by its name, in the order of the table.
+#: Every row by its name, in the order in which the modules were imported.
 ROWS: dict[str, Row] = {}
 
 

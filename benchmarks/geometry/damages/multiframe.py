@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as Items
+from pydicom.uid import JPEG2000Lossless
 
-from benchmarks.geometry.series import CT_STEP_MM, Series, changed, ct, mr, other_values, rotation, uid, write
+from benchmarks.geometry.series import (
+    CT_STEP_MM,
+    Series,
+    changed,
+    compressed,
+    ct,
+    encode,
+    mr,
+    other_values,
+    rotation,
+    set_encapsulated,
+    uid,
+    write,
+)
 from benchmarks.geometry.truth import Truth, refuse, right, row
 
 ENHANCED_CT = "1.2.840.10008.5.1.4.1.1.2.1"
@@ -207,6 +222,35 @@ def enhanced_shared_groups(folder: Path) -> Truth:
         for keyword in ("PlaneOrientationSequence", "PixelMeasuresSequence", "PixelValueTransformationSequence"):
             setattr(shared, keyword, group[keyword].value)
             del group[keyword]
+    write(folder, [dataset])
+    return right(series.image())
+
+
+@row("dicom")
+def enhanced_slope_per_frame(folder: Path) -> Truth:
+    """An Enhanced MR object whose frames each have a slope of their own."""
+    series = mr()
+    slopes = 0.5 + 0.125 * np.arange(12)
+    dataset = _enhanced(_frames(series, range(12)))
+    for index, group in enumerate(dataset.PerFrameFunctionalGroupsSequence):
+        group.PixelValueTransformationSequence[0].RescaleSlope = str(slopes[index])
+    write(folder, [dataset])
+    return right(replace(series.image(), values=series.stored * slopes))
+
+
+@row("dicom")
+def enhanced_jpeg_2000(folder: Path) -> Truth:
+    """An Enhanced CT object whose frames are compressed (JPEG 2000 lossless) and shuffled."""
+    series = ct()
+    order = [*range(0, 12, 2), *range(1, 12, 2)]
+    dataset = _enhanced(_frames(series, order), ENHANCED_CT)
+    for frame in series.files[1:]:
+        encode(frame, JPEG2000Lossless)
+    first = ct().files[0]
+    encode(first, JPEG2000Lossless)
+    frames = [first, *series.files[1:]]
+    set_encapsulated(dataset, [compressed(frames[index]) for index in order])
+    dataset.file_meta.TransferSyntaxUID = JPEG2000Lossless
     write(folder, [dataset])
     return right(series.image())
 

@@ -307,6 +307,38 @@ def zero_pixel_spacing(folder: Path) -> Truth:
 
 
 @row("dicom")
+def one_position_for_all(folder: Path) -> Truth:
+    """ImagePositionPatient is the same in every slice; SliceLocation goes up."""
+    series = ct()
+    series.put(ImagePositionPatient=series.files[0].ImagePositionPatient)
+    series.each("SliceLocation", lambda index: str(CT_STEP_MM * index))
+    write(folder, series.files)
+    return refuse("duplicate-slice")
+
+
+@row("dicom")
+def rounded_headers(folder: Path) -> Truth:
+    """Every second slice has its pixel spacing and direction cosines rounded to six digits."""
+    series = ct(affine=changed(ct(), directions=rotation(20, -35, 12)))
+    for dataset in series.files[::2]:
+        dataset.PixelSpacing = decimals(np.round(np.array(dataset.PixelSpacing, float), 6))
+        dataset.ImageOrientationPatient = decimals(np.round(np.array(dataset.ImageOrientationPatient, float), 6))
+    write(folder, series.files)
+    return right(series.image())
+
+
+@row("dicom")
+def numbers_with_exponents(folder: Path) -> Truth:
+    """Positions and cosines are written as -7.3730469E+01, and zeros as -0 or 1e-17."""
+    series = ct()
+    for dataset in series.files:
+        dataset.ImagePositionPatient = [f"{float(value):.8E}" for value in dataset.ImagePositionPatient]
+        dataset.ImageOrientationPatient = ["1.0E+00", "-0", "1e-17", "-1E-17", "1", "0.0"]
+    write(folder, series.files)
+    return right(series.image())
+
+
+@row("dicom")
 def nan_position(folder: Path) -> Truth:
     """One slice's position is NaN."""
     series = ct()

@@ -8,8 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from pydicom.dataset import Dataset
-from pydicom.encaps import generate_frames
 from pydicom.uid import (
     UID,
     DeflatedExplicitVRLittleEndian,
@@ -22,7 +20,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from benchmarks.geometry.series import Series, ct, encode, mr, set_encapsulated, set_pixels, write
+from benchmarks.geometry.series import Series, compressed, ct, encode, mr, set_encapsulated, set_pixels, write
 from benchmarks.geometry.truth import Array, Image, Truth, refuse, right, row
 
 MIDDLE = 5
@@ -76,15 +74,10 @@ def jpeg_2000_in_fragments(folder: Path) -> Truth:
     series = ct()
     for dataset in series.files:
         encode(dataset, JPEG2000Lossless)
-        code = _code(dataset)
+        code = compressed(dataset)
         set_encapsulated(dataset, [code], fragments=3)
     write(folder, series.files)
     return right(series.image())
-
-
-def _code(dataset: Dataset) -> bytes:
-    """The compressed pixels."""
-    return next(generate_frames(dataset.PixelData, number_of_frames=1))
 
 
 @row("dicom")
@@ -327,7 +320,7 @@ def half_a_codestream(folder: Path) -> Truth:
     """One slice's JPEG 2000 codestream is cut to half, in a file that is otherwise whole."""
     series = ct()
     encode(series.files[MIDDLE], JPEG2000Lossless)
-    code = _code(series.files[MIDDLE])
+    code = compressed(series.files[MIDDLE])
     set_encapsulated(series.files[MIDDLE], [code[: len(code) // 4 * 2]])
     write(folder, series.files, syntax=JPEG2000Lossless)
     return refuse("unreadable")
@@ -338,7 +331,7 @@ def rle_cut_short(folder: Path) -> Truth:
     """One slice's RLE segments are cut to half, in a file that is otherwise whole."""
     series = ct()
     encode(series.files[MIDDLE], RLELossless)
-    code = _code(series.files[MIDDLE])
+    code = compressed(series.files[MIDDLE])
     set_encapsulated(series.files[MIDDLE], [code[: len(code) // 4 * 2]])
     write(folder, series.files, syntax=RLELossless)
     return refuse("unreadable")

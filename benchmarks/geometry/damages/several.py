@@ -110,6 +110,64 @@ def magnitude_and_phase(folder: Path) -> Truth:
 
 
 @row("dicom")
+def halves_of_magnitude_and_phase(folder: Path) -> Truth:
+    """The lower half of a magnitude image and the upper half of its phase image: together an even stack."""
+    one, two = _pair(
+        "mr",
+        {"ImageType": ["ORIGINAL", "PRIMARY", "M", "ND"]},
+        {"ImageType": ["ORIGINAL", "PRIMARY", "P", "ND"]},
+    )
+    write(folder, [*one.files[:6], *two.files[6:]])
+    codes = "missing-slice", "duplicate-slice", "varying-spacing"
+    return refuse(*codes, also=[[one.image(slice(0, 6)), two.image(slice(6, 12))]])
+
+
+@row("dicom")
+def stray_echo_in_a_gap(folder: Path) -> Truth:
+    """One slice of the first echo is absent, and the second echo's slice is there in its place."""
+    one, two = _pair("mr", {"EchoTime": "4.6"}, {"EchoTime": "9.2"})
+    write(folder, [*one.without(MIDDLE), two.files[MIDDLE]])
+    return refuse("missing-slice")
+
+
+@row("dicom")
+def time_points_slightly_apart(folder: Path) -> Truth:
+    """Two time points with TemporalPositionIdentifier, the second 0.02 mm above the first."""
+    one, two = _pair("mr", {"TemporalPositionIdentifier": 1}, {"TemporalPositionIdentifier": 2})
+    two.affine[:3, 3] += one.normal * 0.02
+    two.move(range(12), one.normal * 0.02)
+    return _both(folder, (one, two))
+
+
+@row("dicom")
+def two_tube_voltages(folder: Path) -> Truth:
+    """Dual-energy CT: two volumes at the same positions, told apart by KVP."""
+    return _both(folder, _pair("ct", {"KVP": "80"}, {"KVP": "140"}))
+
+
+@row("dicom")
+def overlapping_slabs(folder: Path) -> Truth:
+    """Two acquisitions that overlap by three slices, as angiography slabs do."""
+    one = mr()
+    affine = one.affine.copy()
+    affine[:3, 3] += affine[:3, 2] * 9
+    two = mr(stored=other_values(one), affine=affine, part="b", first_number=13)
+    one.put(AcquisitionNumber=1)
+    two.put(AcquisitionNumber=2)
+    return _both(folder, (one, two))
+
+
+@row("dicom")
+def mosaic(folder: Path) -> Truth:
+    """Mosaics: each file shows all slices of a time point side by side in one image."""
+    stack = mr()
+    stack.put(ImageType=["ORIGINAL", "PRIMARY", "M", "ND", "MOSAIC"])
+    stack.put(ImagePositionPatient=stack.files[0].ImagePositionPatient)
+    write(folder, stack.files)
+    return refuse("unsupported", "duplicate-slice", "not-3d")
+
+
+@row("dicom")
 def trigger_times(folder: Path) -> Truth:
     """Three phases of the heart, told apart by TriggerTime."""
     first = mr()

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+from pydicom.uid import RLELossless
 
 from benchmarks.geometry.series import Series, changed, ct, decimals, mr, numbered, other_values, uid, write
 from benchmarks.geometry.truth import Truth, refuse, right, row
@@ -109,6 +110,15 @@ def duplicate_sent_twice(folder: Path) -> Truth:
     again = ct().files[MIDDLE]
     again.StationName = "ARCHIVE2"
     write(folder, [again], name=lambda _: f"{paths[MIDDLE].stem}_2.dcm")
+    return right(series.image())
+
+
+@row("dicom")
+def duplicate_otherwise_compressed(folder: Path) -> Truth:
+    """One instance is there twice, the same UID and pixels, the second time compressed (RLE)."""
+    series = ct()
+    write(folder, series.files)
+    write(folder, [ct().files[MIDDLE]], syntax=RLELossless, name=lambda _: "again.dcm")
     return right(series.image())
 
 
