@@ -483,6 +483,20 @@ def test_series_are_named_by_uid_number_or_case(study: Path, model: Model) -> No
     assert "outside-training: modality CT" in forced["flags"][0]
 
 
+def test_a_series_of_two_volumes_is_named_as_one_and_its_volumes_by_name(tmp_path: Path, model: Model) -> None:
+    for number, folder in enumerate(("first", "second")):
+
+        def edit(dataset: pydicom.Dataset, index: int, number: int = number) -> None:
+            dataset.EchoTime = 5 + 90 * number
+            dataset.SOPInstanceUID = pydicom.uid.generate_uid(entropy_srcs=[f"{number} {index}"])
+            dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
+
+        dicom_files.write_series(tmp_path / "study" / folder, edit=edit)
+    both = list(run(tmp_path / "study", model, "3"))
+    assert [name.rsplit("-", 1)[1] for name in both] == ["te5", "te95"]
+    assert list(run(tmp_path / "study", model, both[1])) == [both[1]]
+
+
 def test_no_patient_is_named(study: Path, model: Model, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG):
         run(study, model)

@@ -43,7 +43,8 @@ def choose_series(candidates: Sequence[Candidate], series: Sequence[str], channe
     chosen: list[Candidate] = []
     for wanted in series:
         found = [candidate for candidate in candidates if _bears(candidate, wanted)]
-        if len(found) != 1:
+        # One series may hold several volumes: its UID or number means all of them.
+        if len({candidate.series_uid or candidate.name for candidate in found}) != 1:
             listed = ", ".join(candidate.name for candidate in (found or candidates)) or "no series at all"
             problem = "names several series" if found else "names no series of the input"
             more = f"; or name {channels} series of one study, one a channel" if channels > 1 else ""
