@@ -11,7 +11,7 @@ PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13; do \
 BENCHMARKS := $(filter-out benchmarks/_%,$(sort $(wildcard benchmarks/*.py)))
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo check test test-readers bench peers clean
+.PHONY: help install demo check test test-readers bench fuzz peers clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name what; do \
@@ -59,6 +59,15 @@ bench: install  ## measure what the README claims
 peers: install  ## make .venv-peers with dicom2nifti and dcm2niix, for benchmarks/geometry
 	@test -x .venv-peers/bin/python || $(RUN) -m venv .venv-peers
 	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check --no-compile -r benchmarks/peers.txt
+
+# The guided fuzzer stays out of .venv: nothing else needs it.
+fuzz: install  ## damaged files against the loaders, guided by coverage
+	@test -x .venv-fuzz/bin/python || $(RUN) -m venv .venv-fuzz
+	@.venv-fuzz/bin/python -m pip install --quiet --disable-pip-version-check atheris==3.0.0
+	@packages=$$($(RUN) -c 'import sysconfig; print(sysconfig.get_path("purelib"))'); \
+		echo "import site; site.addsitedir('$$packages')" \
+		> "$$(.venv-fuzz/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/volseg_packages.pth"
+	.venv-fuzz/bin/python -m benchmarks.fuzz_loaders --coverage --inputs 20000
 
 clean:  ## remove what the other targets made, .venv and runs/ excepted
 	rm -rf build dist demo_output .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -50,6 +50,9 @@ def members(path: Path) -> Iterator[Path | Ignored]:
         yield Ignored(path, f"an archive with {len(infos)} files; unpack it")
         return
     for info in infos:
+        if not info.filename:
+            yield Ignored(path, "a member of the archive has no name")
+            continue
         if info.is_dir() or any(part.startswith(".") for part in PurePosixPath(info.filename).parts if part != ".."):
             continue
         refused = _refused(info)

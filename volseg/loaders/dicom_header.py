@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import BinaryIO, Literal, cast
 
 import pydicom
 from pydicom.dataset import Dataset
@@ -230,7 +230,8 @@ def _parsed(path: Path, file: BinaryIO, size: int) -> Header | Ignored:
     file.seek(0)
     bare = file.read(132)[128:] != b"DICM"
     file.seek(0)
-    dataset = pydicom.dcmread(file, stop_before_pixels=True, force=bare)
+    # The wrapper has all that pydicom calls.
+    dataset = pydicom.dcmread(cast(BinaryIO, _Bounded(file, size)), stop_before_pixels=True, force=bare)
     header = Header(path, {**dataset_values(dataset), "TransferSyntaxUID": transfer_syntax(dataset)})
     if bare and not (header.text("Modality") or header.text("SOPClassUID")):
         raise InputError("not a DICOM file, whatever its name says", code="unreadable", path=path)
@@ -246,6 +247,18 @@ def _parsed(path: Path, file: BinaryIO, size: int) -> Header | Ignored:
             return replace(header, problem=problem, frames=frame_values(dataset), pixels=pixels)
         kind = f"{UID(header.sop_class_uid).name.removesuffix(' Storage')}, no image"
     return Ignored(path, f"DICOM {kind}", refers_to=references(dataset))
+
+
+class _Bounded:
+    """A file that is never asked for more than it holds: it would reserve gigabytes where a length is damaged."""
+
+    def __init__(self, file: BinaryIO, size: int) -> None:
+        self._file, self._size = file, size
+        self.seek, self.tell = file.seek, file.tell
+
+    def read(self, size: int = -1, /) -> bytes:
+        left = max(0, self._size - self._file.tell())
+        return self._file.read(left if size < 0 else min(size, left))
 
 
 def _is_other_object(header: Header, problem: str | None) -> bool:
