@@ -130,7 +130,8 @@ def read_bytes(path: Path) -> bytes:
         Code ``unreadable``.
     """
     with read_errors(path), open_binary(path) as file:
-        return file.read()
+        # Told how much, zipfile unpacks no more than that, whatever the member's data would become.
+        return file.read(size_of(path))
 
 
 @contextmanager
