@@ -13,6 +13,7 @@ import pytest
 from tests.dicom_files import lps_affine, write_series
 from tests.dicom_objects import save, segmentation
 from volseg.errors import GeometryError, InputError, UsageError
+from volseg.evaluation import evaluate_folders
 from volseg.evaluation.pairs import (
     Pair,
     find_pairs,
@@ -201,6 +202,27 @@ def test_a_seg_gets_the_values_of_its_names_whichever_side_it_is_on(tmp_path: Pa
             assert [(label.value, label.name) for label in found.labels] == [(1, "Head"), (2, "Tail"), (3, "Body")]
         assert predicted.geometry.same_grid(reference.geometry)
         assert notes == ("no segment is called 'Body': this label is empty",)
+
+
+def test_a_folder_of_predictions_against_segs(tmp_path: Path, two: npt.NDArray[np.uint8]) -> None:
+    more = two.copy()
+    more[1, 0, 1] = 0
+    nifti_like(tmp_path / "out" / "case" / "mask.nii.gz", more, {1: "Head", 2: "Tail"})
+    found = evaluate_folders(tmp_path / "out", seg_of(tmp_path, [two == 2, two == 1], ["tail", "head"]).parent)
+    ((head, tail),) = [case.labels for case in found.cases]
+    assert head.name == "Head"
+    assert head.dice == pytest.approx(2 * 11 / (11 + 12))
+    assert (tail.name, tail.dice) == ("Tail", 1)
+    assert (found.not_evaluated, found.notes) == ((), ())
+
+
+def test_dicom_files_that_are_no_masks_are_passed_over(tmp_path: Path, two: npt.NDArray[np.uint8]) -> None:
+    seg = seg_of(tmp_path, [two == 1], ["head"])
+    for path in (tmp_path / "series").iterdir():
+        path.rename(seg.parent / path.name)
+    write(tmp_path / "out" / "case.nii.gz")
+    ((pair,), alone) = find_pairs(tmp_path / "out", seg.parent)
+    assert (pair.reference, alone) == (seg, [])
 
 
 def test_a_seg_keeps_its_numbers_where_no_names_are_known(tmp_path: Path, two: npt.NDArray[np.uint8]) -> None:

@@ -102,6 +102,12 @@ def _mask_in(folder: Path) -> Path | None:
     return next((path for path in paths if path.is_file()), None)
 
 
+def _is_mask(path: Path) -> bool:
+    """Whether a file is a mask by its name, and a DICOM file by what it is."""
+    name = path.name.lower()
+    return path.is_file() and (name.endswith(LABEL_MAP_ENDINGS) or (name.endswith(".dcm") and not is_label_map(path)))
+
+
 def _case(mask: Path) -> str:
     """Case of a mask: its folder's name where `volseg predict` wrote it, else its own."""
     if mask.name in (MASK_NAME, *_OTHER_NAMES):
@@ -120,7 +126,7 @@ def _masks(path: Path) -> dict[str, Path]:
         if entry.name.startswith("."):
             continue
         mask = _mask_in(entry) if entry.is_dir() else entry
-        if mask is None or not mask.is_file() or not mask.name.lower().endswith((*LABEL_MAP_ENDINGS, ".dcm")):
+        if mask is None or not _is_mask(mask):
             continue
         case = _case(mask)
         if case in masks:
