@@ -15,7 +15,7 @@ import pydicom
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from pydicom.dataset import Dataset
-from pydicom.uid import EnhancedCTImageStorage, generate_uid
+from pydicom.uid import EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage, MRImageStorage, generate_uid
 
 from tests import dicom_files
 from tests.dicom_objects import enhanced_mr, save, with_echoes
@@ -24,6 +24,7 @@ from tests.export.test_dicom_seg import points_by_pydicom, refused, world_points
 from volseg.export import dicom_seg
 from volseg.geometry import Geometry, ras_from_lps
 from volseg.loaders import Candidate, find
+from volseg.loaders.labels import load_labels
 from volseg.volume import DicomSource, Instance, LabelVolume, Source
 
 SHAPE = (5, 7, 4)
@@ -219,6 +220,37 @@ def test_frames_of_several_files(tmp_path: Path) -> None:
     listed = [item.ReferencedSOPInstanceUID for item in written.ReferencedSeriesSequence[0].ReferencedInstanceSequence]
     assert listed == [first.SOPInstanceUID, second.SOPInstanceUID]
     assert all("ReferencedFrameNumber" not in item for item in written.SourceImageSequence)
+
+
+@pytest.mark.parametrize("sop_class", [MRImageStorage, LegacyConvertedEnhancedCTImageStorage, "1.2.840.113619.4.27"])
+def test_frames_of_a_class_that_highdicom_may_not_know(tmp_path: Path, sop_class: str) -> None:
+    """Of single images, of frames, and of a vendor."""
+    dataset = enhanced_mr(dicom_files.voxels(SHAPE), OBLIQUE)
+    dataset.SOPClassUID = sop_class
+    mask = mask_on([(save(dataset, tmp_path / "in.dcm"), k) for k in range(4)], OBLIQUE, SHAPE[:2])
+    dicom_seg.write(mask, tmp_path / "mask.seg.dcm")
+    assert references(tmp_path / "mask.seg.dcm") == 2 * [(dataset.SOPInstanceUID, k + 1) for k in range(4)]
+    seg = pydicom.dcmread(tmp_path / "mask.seg.dcm")
+    derived = seg.PerFrameFunctionalGroupsSequence[0].DerivationImageSequence[0].SourceImageSequence[0]
+    for item in (derived, seg.SourceImageSequence[0], seg.ReferencedSeriesSequence[0].ReferencedInstanceSequence[0]):
+        assert item.ReferencedSOPClassUID == sop_class
+
+
+@pytest.mark.parametrize("first_is_frame", [True, False])
+def test_files_and_frames_mixed_are_refused(tmp_path: Path, first_is_frame: bool) -> None:
+    file = save(enhanced_mr(dicom_files.voxels(SHAPE), OBLIQUE), tmp_path / "in.dcm")
+    frames = [0, None, 2, 3] if first_is_frame else [None, 1, 2, 3]
+    mask = mask_on([(file, frame) for frame in frames], OBLIQUE, SHAPE[:2])
+    assert refused(mask, tmp_path / "m.dcm").code == "format"
+
+
+def test_volseg_reads_its_own_back(tmp_path: Path) -> None:
+    save(with_echoes(dicom_files.voxels(SHAPE), OBLIQUE, [4.6, 92]), tmp_path / "in" / "enhanced")
+    for candidate in find(tmp_path / "in").candidates:
+        scan = candidate.load()
+        mask = blobs(scan.geometry, scan.source)
+        dicom_seg.write(mask, tmp_path / "mask.seg.dcm")
+        assert_array_equal(load_labels(tmp_path / "mask.seg.dcm", scan).array, mask.array)
 
 
 def test_a_multi_frame_file_is_read_once_and_not_its_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pydicom
 from pydicom.dataset import Dataset
+from pydicom.uid import EnhancedMRImageStorage
 from pydicom.valuerep import DSfloat
 
 from volseg.errors import ExportError
@@ -44,7 +45,7 @@ def read_headers(label_volume: LabelVolume, path: Path) -> list[Dataset]:
     ------
     ExportError
         Code ``no-source-series``: there is no DICOM series, or its files are gone. ``no-identity``: its UIDs are
-        blank, or not those that were read.
+        blank, or not those that were read. ``format``: single images and frames, mixed.
     """
     source = label_volume.source
     dicom = source.dicom
@@ -60,6 +61,12 @@ def read_headers(label_volume: LabelVolume, path: Path) -> list[Dataset]:
             "the source has blank UIDs, so that a SEG can't refer to it; --repair-uids writes a copy that has UIDs",
             code="no-identity",
             path=source.path,
+        )
+    if len({instance.frame is None for instance in dicom.instances}) > 1:
+        raise ExportError(
+            "slices are both files of their own and frames of other files; write NIfTI, or convert the series",
+            code="format",
+            path=path,
         )
     files = {instance.path: instance for instance in dicom.instances}
     headers = {file: _header(dicom, instance, path) for file, instance in files.items()}
@@ -184,6 +191,8 @@ def as_one_image(headers: Sequence[Dataset]) -> Dataset:
         SpacingBetweenSlices=first.SpacingBetweenSlices,
     )
     positions = [_items(ImagePositionPatient=header.ImagePositionPatient) for header in headers]
+    # Of a class of which highdicom knows that it has frames.
+    first.SOPClassUID = EnhancedMRImageStorage
     first.NumberOfFrames = len(headers)
     first.SharedFunctionalGroupsSequence = _items(PlaneOrientationSequence=plane, PixelMeasuresSequence=measures)
     first.PerFrameFunctionalGroupsSequence = [_items(PlanePositionSequence=position)[0] for position in positions]
