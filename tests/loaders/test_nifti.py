@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import zipfile
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -433,6 +434,27 @@ def test_other_hdr_and_img_files_are_no_pairs(tmp_path: Path) -> None:
         assert not nifti.is_pair(tmp_path / name), name
     (tmp_path / "UPPER.HDR").write_bytes(nib.AnalyzeHeader().binaryblock)
     assert nifti.is_pair(tmp_path / "UPPER.IMG")
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_in_a_zip(tmp_path: Path, method: int) -> None:
+    import SimpleITK
+
+    written = SimpleITK.GetImageFromArray(voxels().transpose(2, 1, 0))
+    nib.save(image(), tmp_path / "a.nii.gz")
+    SimpleITK.WriteImage(written, tmp_path / "b.nrrd", True)
+    SimpleITK.WriteImage(written, tmp_path / "c.mhd")
+    SimpleITK.WriteImage(written, tmp_path / "d.nhdr")
+    nib.save(nib.Nifti1Pair(voxels(), AFFINE), tmp_path / "e.img")
+    files = sorted(tmp_path.iterdir())
+    (tmp_path / "in").mkdir()
+    with zipfile.ZipFile(tmp_path / "in" / "s.zip", "w", method) as archive:
+        for file in files:
+            archive.write(file, f"sub/{file.name}")
+    candidates = find(tmp_path / "in").candidates
+    assert [(each.name, each.code) for each in candidates] == [*((c, None) for c in "abcd"), ("e", "unsupported")]
+    for candidate in candidates[:4]:
+        assert_array_equal(candidate.load().array, voxels())
 
 
 def test_names() -> None:

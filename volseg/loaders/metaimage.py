@@ -14,7 +14,7 @@ import numpy as np
 
 from volseg.errors import GeometryError, InputError
 from volseg.geometry import ORIENTATIONS, Floats, Geometry, ras_from_lps
-from volseg.loaders import voxel_file
+from volseg.loaders import archive, voxel_file
 from volseg.loaders.candidate import Candidate
 from volseg.loaders.stream import Packing, file_beside, text_lines
 from volseg.loaders.voxel_file import Layout, volume_axes
@@ -80,7 +80,7 @@ def layout(path: Path) -> Layout:
     GeometryError
         Codes ``missing-geometry``, ``not-3d`` and ``bad-affine``.
     """
-    with path.open("rb") as file:
+    with archive.open_binary(path) as file:
         fields = _fields(file)
         begin = file.tell()
     sizes = _sizes(fields)
@@ -236,7 +236,7 @@ def _place(path: Path, fields: dict[str, str], begin: int, needed: int) -> tuple
     if name.startswith("LIST") or "%" in name:
         raise InputError("the voxels are spread over several files; save them as one", code="unsupported")
     data, begin = (path, begin) if name.upper() == "LOCAL" else (file_beside(path, name), 0)
-    size, header = data.stat().st_size, _integer(fields, "HeaderSize", "0")
+    size, header = archive.size_of(data), _integer(fields, "HeaderSize", "0")
     start = header if header > 0 else begin
     if not _true(fields, "CompressedData", "False"):
         return data, max(0, size - needed) if header == -1 else start, "raw"  # -1: the file ends with the voxels

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from volseg.errors import GeometryError, InputError, RefusalError
-from volseg.loaders import voxel_file
+from volseg.loaders import archive, voxel_file
 from volseg.loaders.candidate import Candidate, refusal
 from volseg.loaders.nifti_header import layout, starts_like_nifti
 from volseg.loaders.voxel_file import Layout
@@ -39,7 +39,7 @@ def pair_header(path: Path) -> Path | None:
     name = path.name[: -len(suffix)]
     upper = suffix.isupper()
     beside = (path.with_name(name + (ending.upper() if upper else ending)) for ending in (".hdr", ".hdr.gz"))
-    return next((header for header in beside if header.is_file()), None)
+    return next((header for header in beside if archive.exists(header)), None)
 
 
 def stem(path: Path) -> str:

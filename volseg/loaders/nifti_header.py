@@ -15,6 +15,7 @@ from nibabel.spatialimages import HeaderDataError
 
 from volseg.errors import GeometryError, InputError
 from volseg.geometry import Floats, Geometry
+from volseg.loaders import archive
 from volseg.loaders.stream import packing_of, read_errors, unpacked
 from volseg.loaders.voxel_file import Layout, volume_axes
 from volseg.volume import NiftiSource
@@ -34,7 +35,7 @@ def layout(path: Path) -> Layout:
         Codes ``missing-geometry`` (Analyze), ``not-3d`` and ``bad-affine``.
     """
     packing = packing_of(path)
-    with path.open("rb") as file:
+    with archive.open_binary(path) as file:
         header = _header(unpacked(file, packing).read(540))
     shape, channels = volume_axes([int(size) for size in header.get_data_shape()])
     dtype = _dtype(header)
@@ -60,10 +61,9 @@ def layout(path: Path) -> Layout:
 def starts_like_nifti(path: Path) -> bool:
     """Whether the first bytes are those of a NIfTI or an Analyze header: the header's size, in either byte order."""
     try:
-        packing = packing_of(path)
-        with read_errors(), path.open("rb") as file:
-            raw = unpacked(file, packing).read(540)
-    except (OSError, InputError):
+        with read_errors(), archive.open_binary(path) as file:
+            raw = unpacked(file, packing_of(path)).read(540)
+    except InputError:
         return False
     return _kind(raw) is not None
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from volseg.errors import GeometryError, InputError
 from volseg.geometry import Floats, Geometry, ras_from_lps
+from volseg.loaders import archive
 from volseg.loaders.stream import Packing, file_beside, text_lines
 from volseg.loaders.voxel_file import Layout, volume_axes
 
@@ -61,7 +62,7 @@ def layout(path: Path) -> Layout:
     GeometryError
         Codes ``missing-geometry``, ``not-3d`` and ``bad-affine``.
     """
-    with path.open("rb") as file:
+    with archive.open_binary(path) as file:
         fields, pairs, complete = _fields(file)
         begin = file.tell()
     sizes = _sizes(fields)
@@ -235,8 +236,8 @@ def _skips(fields: dict[str, str], data: Path, begin: int, packing: Packing, nee
     if lines < 0 or bytes_ < (-1 if packing == "raw" else 0):
         raise InputError(f"the NRRD header is damaged: skips of {lines} and {bytes_}", code="unreadable")
     if bytes_ == -1:  # the voxels are what the file ends with
-        return max(0, data.stat().st_size - needed), 0
-    with data.open("rb") as file:
+        return max(0, archive.size_of(data) - needed), 0
+    with archive.open_binary(data) as file:
         file.seek(begin)
         for _ in range(lines):
             if not file.readline():

@@ -1,11 +1,13 @@
 """Reading a file once: its bytes are hashed as they come, and unpacked where they are compressed.
 
-Nothing here makes room for more than a file can hold, whatever its header promises.
+A file may be a member of a ZIP archive (`archive`). Nothing here makes room for more than a file can hold, whatever its
+header promises.
 """
 
 from __future__ import annotations
 
 import hashlib
+import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from volseg.errors import InputError
+from volseg.loaders import archive
 
 Packing = Literal["raw", "gzip", "zlib"]
 
@@ -87,7 +90,7 @@ def read_errors() -> Iterator[None]:
         yield
     except EOFError as error:
         raise InputError("the file is cut short; copy it again", code="unreadable") from error
-    except zlib.error as error:
+    except (zlib.error, zipfile.BadZipFile) as error:
         raise InputError(
             f"the compressed data are damaged ({error}); copy the file again", code="unreadable"
         ) from error
@@ -97,7 +100,7 @@ def read_errors() -> Iterator[None]:
 
 def packing_of(path: Path) -> Packing:
     """Whether the first bytes are gzip's: a name may be wrong."""
-    with path.open("rb") as file:
+    with archive.open_binary(path) as file:
         return "gzip" if file.read(2) == b"\x1f\x8b" else "raw"
 
 
@@ -117,7 +120,7 @@ def check_length(path: Path, start: int, packing: Packing, needed: int) -> None:
     InputError
         Code ``unreadable``.
     """
-    stored = max(0, path.stat().st_size - start)
+    stored = max(0, archive.size_of(path) - start)
     if packing != "raw" and needed > DEFLATE_RATIO * stored:
         raise InputError(
             f"the header promises {needed} bytes, and {stored} compressed bytes can't hold as many: the file is cut"
@@ -131,8 +134,8 @@ def check_length(path: Path, start: int, packing: Packing, needed: int) -> None:
 
 def _unzipped_length(path: Path, start: int, needed: int) -> int:
     """Bytes in a gzip, counted up to the chunk in which there are `needed`."""
-    with path.open("rb") as file:
-        file.seek(-min(4, path.stat().st_size), 2)
+    with archive.open_binary(path) as file:
+        file.seek(-min(4, archive.size_of(path)), 2)
         if int.from_bytes(file.read(4), "little") == needed % 2**32:
             return needed
         file.seek(start)
@@ -205,6 +208,6 @@ def file_beside(header: Path, name: str) -> Path:
             code="unsupported",
         )
     path = header.parent.joinpath(*parts.parts)
-    if not path.is_file():
+    if "\0" in name or not archive.exists(path) or path.is_dir():
         raise InputError(f"the voxels' file {name!r} isn't there; copy it beside the header", code="unreadable")
     return path

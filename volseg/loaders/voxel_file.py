@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from volseg.errors import GeometryError, InputError, RefusalError
 from volseg.geometry import Geometry, Shape
+from volseg.loaders import archive
 from volseg.loaders.candidate import Candidate, refusal, safe_name
 from volseg.loaders.stream import (
     Hashing,
@@ -97,7 +98,7 @@ def checked(path: Path, reader: Reader) -> Layout:
     with read_errors():
         layout = reader(path)
         check_length(layout.data, layout.start, layout.packing, layout.before + layout.nbytes)
-        surplus = layout.data.stat().st_size - layout.start - layout.before - layout.nbytes
+        surplus = archive.size_of(layout.data) - layout.start - layout.before - layout.nbytes
     if layout.data == path or layout.packing != "raw" or not surplus:
         return layout
     note = f"{surplus} bytes follow the voxels in {layout.data.name}: check that the header tells their size and type"
@@ -205,7 +206,7 @@ def volume_axes(sizes: Sequence[int]) -> tuple[Shape, int]:
 
 def _voxels(header: Path, layout: Layout) -> tuple[Voxels, str]:
     """Read all of a file once: the voxels, and the SHA-256 of the bytes, those of a header of its own included."""
-    with read_errors(), layout.data.open("rb") as file:
+    with read_errors(), archive.open_binary(layout.data) as file:
         hashing = Hashing(file)
         skip(hashing, layout.start)
         content = unpacked(hashing, layout.packing)
@@ -217,7 +218,7 @@ def _voxels(header: Path, layout: Layout) -> tuple[Voxels, str]:
         drain(hashing)
         digest = hashing.sha256.hexdigest()
         if layout.data != header:
-            digest = _joined([hashlib.sha256(header.read_bytes()).hexdigest(), digest])
+            digest = _joined([hashlib.sha256(archive.read_bytes(header)).hexdigest(), digest])
     sizes = list(layout.geometry.shape)
     sizes.insert(layout.channel_axis, layout.channels)
     array: Voxels = np.moveaxis(buffer.view(layout.dtype).reshape(sizes, order="F"), layout.channel_axis, 0)
