@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from pydicom.charset import convert_encodings, decode_bytes
 from pydicom.datadict import dictionary_VR, tag_for_keyword
@@ -80,6 +80,7 @@ _PRIVATE_B_VALUES = {
 WANTED = frozenset(_TAGS) | frozenset(_PRIVATE_B_VALUES) | {tag for tag, _ in _PRIVATE_B_VALUES.values()}
 _BINARY = {"US": "H", "SS": "h", "UL": "L", "SL": "l", "FL": "f", "FD": "d"}
 _SEQUENCES = frozenset(("ModalityLUTSequence", "SharedFunctionalGroupsSequence"))
+_CHARSET = 0x00080005
 _EMPTY_SEQUENCE = b"\xfe\xff\xdd\xe0\0\0\0\0"
 
 
@@ -93,7 +94,11 @@ def dataset_values(dataset: Dataset) -> dict[str, str]:
             if tag not in source:
                 continue
             element = source.get_item(tag)
-            if isinstance(element, RawDataElement):
+            if tag == _CHARSET and element is not None:
+                # pydicom may have looked at it, to decode other values.
+                said = element.value or b""
+                elements[tag] = ("CS", said if isinstance(said, bytes) else _joined(said).encode("ascii", "replace"))
+            elif isinstance(element, RawDataElement):
                 elements[tag] = (element.VR or "", element.value or b"")
             elif element is not None and tag in _TAGS:
                 # What pydicom had to look at for itself.
@@ -123,8 +128,12 @@ def texts(elements: Mapping[int, tuple[str, bytes]], order: str) -> dict[str, st
     return values
 
 
+def _joined(value: str | Sequence[str]) -> str:
+    return value if isinstance(value, str) else "\\".join(value)
+
+
 def _charset(elements: Mapping[int, tuple[str, bytes]]) -> list[str]:
-    said = elements.get(0x00080005, ("", b""))[1].decode("ascii", "replace").strip(" \0")
+    said = elements.get(_CHARSET, ("", b""))[1].decode("ascii", "replace").strip(" \0")
     try:
         return convert_encodings(said.split("\\")) if said else ["iso8859"]
     except LookupError:

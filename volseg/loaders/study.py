@@ -138,6 +138,7 @@ def _walk(root: Path, ignored: list[Ignored]) -> Iterator[Path]:
         seen.add((status.st_dev, status.st_ino))
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         paths = [Path(folder, name) for name in files if not name.startswith(".")]
+        ignored += [Ignored(path, "a link that leads nowhere") for path in paths if not path.exists()]
         yield from (path for path in paths if path.is_file())
 
 
