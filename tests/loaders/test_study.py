@@ -9,6 +9,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+import SimpleITK
 from numpy.testing import assert_array_equal
 
 from tests.dicom_files import put, voxels, write_series
@@ -70,6 +71,18 @@ def test_a_linked_folder_is_searched(tmp_path: Path) -> None:
     (tmp_path / "study").mkdir()
     (tmp_path / "study" / "link").symlink_to(tmp_path / "real")
     assert len(find(tmp_path / "study").candidates) == 1
+
+
+def test_the_voxels_of_a_header_are_no_file_of_their_own(tmp_path: Path) -> None:
+    SimpleITK.WriteImage(SimpleITK.GetImageFromArray(voxels()), tmp_path / "x.mhd")
+    nib.Nifti1Pair(voxels(), np.diag([1, 1, 2, 1])).to_filename(tmp_path / "pair.hdr")
+    (tmp_path / "other.raw").write_bytes(b"junk")
+    study = find(tmp_path)
+    assert [(candidate.name, candidate.usable) for candidate in study.candidates] == [("pair", False), ("x", True)]
+    assert {item.path.name: item.reason for item in study.ignored} == {
+        "other.raw": "no image that volseg reads",
+        "pair.img": "the voxels of pair.hdr",
+    }
 
 
 # names

@@ -67,7 +67,7 @@ def read(candidate: Candidate) -> Volume:
     InputError
         Codes ``unreadable`` and ``not-finite``.
     """
-    return voxel_file.read(candidate, "metaimage", (candidate.path,), layout)
+    return voxel_file.read(candidate, "metaimage", layout)
 
 
 def layout(path: Path) -> Layout:

@@ -40,4 +40,4 @@ def read(candidate: Candidate) -> Volume:
     InputError
         Codes ``unreadable`` and ``not-finite``.
     """
-    return voxel_file.read(candidate, "nrrd", (candidate.path,), layout)
+    return voxel_file.read(candidate, "nrrd", layout)

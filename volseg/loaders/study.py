@@ -72,7 +72,9 @@ def find(path: Path, *, channels: Sequence[ChannelConfig] = (), progress: Progre
         found = _candidates(sorted(_files(path, ignored)), ignored, progress)
     named = _different_names(from_study(from_files(found, channels), channels), root)
     ordered = sorted(named, key=lambda candidate: (relative(candidate.path, root), candidate.name))
-    linked = (_linked(item, ordered) for item in ignored)
+    # The voxels of a header in another file are no file of their own.
+    voxels = {file for candidate in ordered for file in candidate.files}
+    linked = (_linked(item, ordered) for item in ignored if item.path not in voxels)
     return Study(root, tuple(ordered), tuple(sorted(linked, key=lambda item: item.path)))
 
 

@@ -133,7 +133,7 @@ def candidate(
         series_uid=None,
         series_number=None,
         geometry=layout.geometry if layout else None,
-        channels=max(len(files), layout.channels if layout else 1),
+        channels=layout.channels if layout else 1,
         usable=refused is None,
         reason=refused.reason if refused else None,
         code=refused.code if refused else None,
@@ -141,13 +141,8 @@ def candidate(
     )
 
 
-def read(found: Candidate, kind: Kind, headers: Sequence[Path], reader: Reader) -> Volume:
-    """Voxels of a candidate, each file read once.
-
-    Parameters
-    ----------
-    headers
-        The file that `reader` takes, or those of a case with a file for each channel, on one grid.
+def read(found: Candidate, kind: Kind, reader: Reader) -> Volume:
+    """Voxels of a candidate, in one pass over its file.
 
     Returns
     -------
@@ -159,27 +154,22 @@ def read(found: Candidate, kind: Kind, headers: Sequence[Path], reader: Reader) 
     InputError
         Codes ``unreadable`` and ``not-finite``.
     """
-    layouts, arrays, digests = [], [], []
-    for path in headers:
-        try:
-            layout = checked(path, reader)
-            array, digest = _voxels(path, layout)
-        except RefusalError as error:
-            raise refusal(error.reason, code=error.code, path=path) from error
-        layouts.append(layout)
-        arrays.append(array)
-        digests.append(digest)
+    try:
+        layout = checked(found.path, reader)
+        array, digest = _voxels(found.path, layout)
+    except RefusalError as error:
+        raise refusal(error.reason, code=error.code, path=found.path) from error
     source = Source(
         kind=kind,
         name=found.name,
         path=found.path,
         modality=found.modality,
         description=found.description,
-        sha256=digests[0] if len(digests) == 1 else _joined(digests),
+        sha256=digest,
         notes=found.notes,
-        nifti=layouts[0].nifti,
+        nifti=layout.nifti,
     )
-    return Volume(arrays[0] if len(arrays) == 1 else np.stack(arrays), layouts[0].geometry, source)
+    return Volume(array, layout.geometry, source)
 
 
 def volume_axes(sizes: Sequence[int]) -> tuple[Shape, int]:
