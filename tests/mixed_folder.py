@@ -6,6 +6,7 @@ python -m tests.mixed_folder FOLDER
 from __future__ import annotations
 
 import copy
+import gc
 import shutil
 import sys
 import tempfile
@@ -164,12 +165,15 @@ def _without_preamble(dataset: Dataset, path: Path) -> None:
 
 def _disc(folder: Path) -> None:
     """A file-set with its DICOMDIR, as it lies on a CD."""
-    files = FileSet()
     with tempfile.TemporaryDirectory() as name, warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        files = FileSet()
         for one in series("Ελένη", 1, "ΑΞΟΝΙΚΗ", shape=(4, 5, 3), spacing_mm=(0.8, 0.8, 5.0)):
             files.add(save(one, Path(name, one.SOPInstanceUID)))
         files.write(folder)
+        # A file-set leaves its temporary folder to the garbage collector, which warns of that wherever it comes by.
+        del files
+        gc.collect()
 
 
 def _nested(folder: Path) -> None:
