@@ -17,6 +17,7 @@ from volseg.geometry import Geometry
 from volseg.loaders import archive
 from volseg.loaders.candidate import Candidate, Ignored, count, digest8, safe_name
 from volseg.loaders.dicom_class import is_projection, is_ultrasound, modality_of
+from volseg.loaders.dicom_codecs import Layout, refused_syntax
 from volseg.loaders.dicom_header import Header, same_image
 from volseg.loaders.dicom_pet import pet_notes
 from volseg.loaders.dicom_values import DISTINGUISHING, IDENTITY, SEQUENCE
@@ -186,23 +187,14 @@ def _check_pixels(headers: Sequence[Header]) -> None:
             )
         if "MOSAIC" in header.text("ImageType").upper().split("\\"):
             raise InputError(f"{name}: a mosaic, slices side by side in one image; convert it", code="unsupported")
-        if header.integer("BitsAllocated") not in (8, 16, 32):
-            raise InputError(f"{name}: {header.text('BitsAllocated') or 'no'} bits a pixel", code="unsupported")
+        try:
+            Layout.of(header)
+        except InputError as error:
+            raise InputError(f"{name}: {error.reason}", code=error.code) from error
         if header.text("ModalityLUTSequence"):
             raise InputError(f"{name}: values through a modality look-up table", code="unsupported")
-        if not _decodable(header.transfer_syntax):
-            raise InputError(
-                f"{name}: no codec for {header.transfer_syntax.name}; decompress the files first", code="unsupported"
-            )
-
-
-def _decodable(syntax: UID) -> bool:
-    from pydicom.pixels.decoders.base import get_decoder
-
-    try:
-        return bool(get_decoder(syntax).is_available)
-    except NotImplementedError:
-        return False
+        if (why := refused_syntax(header.transfer_syntax)) is not None:
+            raise InputError(f"{name}: {why}", code="unsupported")
 
 
 def _planes(images: Sequence[Header]) -> list[Plane]:
