@@ -8,11 +8,12 @@ import numpy as np
 import pydicom
 import pytest
 
+from tests import dicom_files
 from tests.export.scans import LABELS, blobs, scan_from, write_series
 from volseg import loaders
 from volseg.errors import ExportError, GeometryError, UsageError
 from volseg.export import FORMATS, save
-from volseg.geometry import AxisMap, Geometry
+from volseg.geometry import AxisMap, Geometry, ras_from_lps
 from volseg.volume import LabelVolume, Volume
 
 
@@ -23,7 +24,7 @@ def scan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Volume:
     folder.mkdir()
     geometry, source = scan_from(write_series(folder))
     volume = Volume(np.zeros(geometry.shape, np.int16), geometry, source)
-    monkeypatch.setattr(loaders, "load", {tmp_path / "series": volume}.__getitem__, raising=False)
+    monkeypatch.setattr(loaders, "load", lambda path, **_: {tmp_path / "series": volume}[path])
     return volume
 
 
@@ -95,3 +96,14 @@ def test_like_on_another_grid(tmp_path: Path, scan: Volume) -> None:
         mask.save(tmp_path / "m.nii.gz", like=tmp_path / "series")
     assert caught.value.code == "grid-mismatch"
     assert not (tmp_path / "m.nii.gz").exists()
+
+
+def test_like_a_series_with_a_tilt(tmp_path: Path) -> None:
+    affine = dicom_files.sheared(dicom_files.lps_affine(), 10)
+    dicom_files.write_series(tmp_path / "series", affine=affine)
+    array = (dicom_files.voxels() > 20).astype(np.uint8)
+    mask = LabelVolume(array, Geometry(array.shape, ras_from_lps(affine)), LABELS[:1])
+    mask.save(tmp_path / "m.dcm", like=tmp_path / "series")
+    frames = pydicom.dcmread(tmp_path / "m.dcm").PerFrameFunctionalGroupsSequence
+    positions = [frame.PlanePositionSequence[0].ImagePositionPatient for frame in frames]
+    np.testing.assert_allclose(positions, [affine[:3] @ [0, 0, k, 1] for k in range(3)], atol=1e-6)

@@ -79,9 +79,12 @@ def _placed_like(label_volume: LabelVolume, like: Path) -> LabelVolume:
     """`label_volume` as a segmentation of the scan at `like`; axes that are stored otherwise are turned, exactly."""
     from volseg.loaders import load
 
-    scan = load(like)
-    axes = AxisMap.between(label_volume.geometry.orientation, scan.geometry.orientation)
-    difference = label_volume.geometry.turned(axes).difference(scan.geometry)
+    # A mask of a scan with a tilt lies on its stored slices.
+    scan = load(like, resample_tilt=True)
+    grid = scan.source.stored or scan.geometry
+    axes = AxisMap.between(label_volume.geometry.orientation, grid.orientation)
+    difference = label_volume.geometry.turned(axes).difference(grid)
     if difference is not None:
         raise GeometryError(f"the mask isn't on this scan's grid: {difference}", code="grid-mismatch", path=like)
-    return replace(label_volume, array=axes.apply(label_volume.array), geometry=scan.geometry, source=scan.source)
+    source = replace(scan.source, stored=None)
+    return replace(label_volume, array=axes.apply(label_volume.array), geometry=grid, source=source)
