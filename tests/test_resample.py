@@ -132,6 +132,25 @@ def test_any_grid_onto_any_other(order: Literal[0, 1], angles: tuple[float, floa
     assert (got != -7).any()
 
 
+@pytest.mark.parametrize("order", [0, 1])
+@pytest.mark.parametrize(("spacing", "degrees"), [((1.1, 0.8, 3.1), 0), ((0.7, 0.9, 2.5), -15), ((0.3, 1.9, 1.0), 4)])
+def test_a_grid_onto_one_with_parallel_slices(
+    order: Literal[0, 1], spacing: tuple[float, float, float], degrees: float
+) -> None:
+    """Computed one axis after the other; the result is the same."""
+    source = leaning(15, 1, (8, 3, -20))
+    affine = lps_affine(spacing, (-29.0, 11.0, 103.0), rotation(8, 3, -20))
+    affine[:3, 2] += np.tan(np.radians(degrees)) * affine[:3, 0]
+    target = Geometry((6, 5, 4), LPS_TO_RAS @ affine)
+    array = np.random.default_rng(0).integers(0, 300, STACK).astype(np.int16)
+    got = resampled(array, source, target, order=order, fill=-7)
+    expected = at_points(array, source, target, order, -7)
+    assert got.dtype == (np.int16 if order == 0 else np.float32)
+    np.testing.assert_allclose(got, expected, atol=1e-3)
+    assert (got == -7).any()
+    assert (got != -7).any()
+
+
 def test_a_resampled_ramp_in_world_coordinates_stays_that_ramp() -> None:
     source, target = leaning(-5, 0), Geometry((5, 6, 3), leaning(0, 0).affine).cropped((1, 2, 1), (4, 4, 2))
     ramp = np.array([0.3, -1.7, 2.2])

@@ -147,7 +147,7 @@ def test_two_files_of_one_channel(tmp_path: Path) -> None:
 def write(folder: Path, seed: str, array: Array | None = None, affine: Array | None = None, **tags: Any) -> Array:
     """A series whose description is `seed`, in a folder of that name."""
     if array is None:
-        array = np.random.default_rng(len(seed)).integers(0, 300, SHAPE).astype(np.int16)
+        array = np.random.default_rng(len(seed)).integers(-50, 300, SHAPE).astype(np.int16)
     write_series(folder / seed, array, affine, seed=seed, edit=put(**tags) if tags else None)
     return array
 
