@@ -11,7 +11,7 @@ import numpy as np
 from pydicom.dataset import Dataset
 
 from volseg.errors import GeometryError, InputError
-from volseg.geometry import Floats, Geometry, ras_from_lps
+from volseg.geometry import FARTHEST_MM, Floats, Geometry, ras_from_lps
 from volseg.loaders.candidate import count
 from volseg.loaders.contours import DECIMALS, inside
 from volseg.loaders.dicom_header import element_text
@@ -22,8 +22,6 @@ from volseg.volume import Label, LabelVolume, Volume
 
 #: A contour may lie this share of the slice spacing off its slice: planning systems round positions.
 CONTOUR_SHARE = 0.1
-#: Contours further than this from the frame's origin are damage.
-FARTHEST_MM = 1e5
 _CLOSED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
 
 
