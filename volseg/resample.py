@@ -135,9 +135,9 @@ def resampled(
         [i, j, k] on `target`. Along an axis where target voxels lie exactly on slices of the source, nothing is
         interpolated.
     """
-    matrix = np.linalg.solve(source.affine, target.affine)
-    whole = np.round(matrix)
-    matrix = np.asarray(np.where(np.abs(matrix - whole) < WHOLE, whole, matrix)[:3], dtype=np.float64)
+    exact = np.linalg.solve(source.affine, target.affine)[:3]
+    whole = np.round(exact)
+    matrix: Floats = np.where(np.abs(exact - whole) < WHOLE, whole, exact)
     parallel = matrix[0, 1] == matrix[1, 0] == matrix[2, 0] == matrix[2, 1] == 0
     slice_of = _parallel_slice if parallel else _any_slice
     result = np.empty(target.shape, array.dtype if order == 0 else np.float32, order="F")
