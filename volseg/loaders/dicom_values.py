@@ -153,10 +153,11 @@ def _text(vr: str, raw: bytes, order: str, charset: list[str]) -> str:
             text = decode_bytes(raw, charset, set())
         except (LookupError, UnicodeError):
             text = raw.decode("latin-1")
+    text = text.strip(" \0")
     if not text.isprintable():
         # Reasons and names are one line, and nothing that a terminal obeys.
         text = "".join(letter if letter.isprintable() else " " for letter in text)
-    return "\\".join(part.strip() for part in text.split("\\")).strip("\\") if "\\" in text else text.strip()
+    return "\\".join([part.strip() for part in text.split("\\")]).strip("\\") if "\\" in text else text.strip()
 
 
 def _private_b_value(elements: Mapping[int, tuple[str, bytes]], order: str) -> str:
