@@ -67,6 +67,19 @@ def test_files_of_one_case_are_its_channels(tmp_path: Path) -> None:
     assert volume.source.sha256 == hashlib.sha256("\n".join(digests).encode()).hexdigest()
 
 
+def test_files_of_different_formats_are_one_case(tmp_path: Path) -> None:
+    """The same grid and voxels, as SimpleITK writes them: LPS in its formats, RAS in NIfTI."""
+    image = SimpleITK.GetImageFromArray(voxels().T)
+    image.SetSpacing((0.7, 0.9, 2.5))
+    image.SetDirection(rotation(12, -31, 7).ravel())
+    for number, ending in enumerate(("nii.gz", "nrrd", "MHA")):
+        SimpleITK.WriteImage(image + number, tmp_path / f"brain_000{number}.{ending}")
+    case = only(of_files(tmp_path, 3))
+    assert (case.name, case.kind, case.reason) == ("brain", "nifti", None)
+    assert [part.kind for part in case.parts] == ["nifti", "nrrd", "metaimage"]
+    assert_array_equal(case.load().array, np.stack([voxels(), voxels() + 1, voxels() + 2]))
+
+
 def test_cases_of_different_folders_are_different(tmp_path: Path) -> None:
     for folder in ("p1", "p2"):
         write_file(tmp_path / folder / "x_0000.nii")
