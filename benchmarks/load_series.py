@@ -29,7 +29,7 @@ import numpy.typing as npt
 SAMPLE = Path(__file__).resolve().parents[1] / "sample_data" / "study" / "ct"
 READERS = ("volseg", "SimpleITK", "highdicom")
 #: Times that each reader reads a series, unless that takes longer than `SECONDS` in all.
-REPEATS = 5
+REPEATS = 3
 SECONDS = 12.0
 #: Different images in the series: the others repeat them, since encoding takes longer than reading.
 IMAGES = 40

@@ -302,6 +302,14 @@ def test_rescaled_values_are_rounded_once(tmp_path: Path) -> None:
     assert_array_equal(load(tmp_path).array, expected)
 
 
+@pytest.mark.parametrize(("slope", "intercept"), [(1e300, 0), (1, -1e300), (1e30, 0)])
+def test_numbers_too_large_for_any_scan(tmp_path: Path, slope: float, intercept: float) -> None:
+    write_series(tmp_path, edit=put_at(2, RescaleSlope=slope, RescaleIntercept=intercept))
+    error = refused(tmp_path)
+    assert error.code == "unreadable"
+    assert "too large" in error.reason
+
+
 def test_padding_and_monochrome1_stay_as_stored(tmp_path: Path) -> None:
     array = voxels()
     array[0] = -2000

@@ -17,6 +17,7 @@ import sys
 import threading
 import zlib
 from contextlib import suppress
+from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self, cast
 
@@ -25,7 +26,7 @@ import numpy.typing as npt
 
 #: Longest time that one image may take, in seconds: a thousand times what a slice does.
 SECONDS = 60.0
-#: Memory that the process may take, in bytes, where the system can hold it to that.
+#: Memory that the process may take beside what it takes at its start, in bytes; held on Linux.
 MEMORY = 4 * 2**30
 
 #: Codec, rows, columns, kind and size of the numbers, size of the frame.
@@ -239,7 +240,9 @@ def _limit_memory() -> None:
     with suppress(ImportError, OSError, ValueError):
         import resource
 
-        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+        # Libraries reserve room for each core of the machine.
+        held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (held + MEMORY, held + MEMORY))
 
 
 if __name__ == "__main__":

@@ -29,8 +29,13 @@ from volseg.volume import DicomSource, Instance, Source, Volume, Voxels
 
 #: Files that are read at the same time; reading, hashing and codecs run outside Python's lock.
 THREADS = 4
+#: Bytes that one byte of a file may become: an empty slice of 4096 x 4096 in JPEG 2000 comes to 42,000.
+LARGEST_RATIO = 100_000
 #: Rows that are rescaled to floating-point numbers at once: few enough for a processor's cache.
 ROWS = 64
+
+#: Largest magnitude of a value, as a 32-bit floating-point number has it.
+LARGEST = 3e38
 
 #: A task fills one or more slices.
 _Task = Callable[[], None]
@@ -57,9 +62,11 @@ def read(candidate: Candidate) -> Volume:
     with tolerant(), ThreadPoolExecutor(THREADS) as pool, Codecs(min(THREADS, os.cpu_count() or 1)) as codecs:
         files = dict(zip(candidate.files, pool.map(_header, candidate.files), strict=True))
         images = _images(candidate, files)
+        dtype = _dtype(images)
+        _check_ratio(candidate, slices * rows * columns * dtype.itemsize)
         try:
             # Stored [slice, row, column] and shown reversed, without moving a byte.
-            array = np.empty((slices, rows, columns), _dtype(images))
+            array = np.empty((slices, rows, columns), dtype)
         except MemoryError as error:
             raise InputError(
                 f"{columns} x {rows} x {slices} voxels don't fit into memory", code="unsupported", path=candidate.path
@@ -76,6 +83,17 @@ def read(candidate: Candidate) -> Volume:
         dicom=_source(images),
     )
     return Volume(array.transpose(2, 1, 0), geometry, source)
+
+
+def _check_ratio(candidate: Candidate, needed: int) -> None:
+    """Refuse a header that claims more pixels than any file of this size can hold, before memory is asked for them."""
+    held = sum(archive.size_of(path) for path in candidate.files)
+    if needed > LARGEST_RATIO * held:
+        raise InputError(
+            f"{needed} bytes of pixels are claimed by {held} bytes of files; copy or export them again",
+            code="unreadable",
+            path=candidate.path,
+        )
 
 
 def _header(path: Path) -> Header:
@@ -123,9 +141,16 @@ def _rescale(image: Header) -> tuple[float, float]:
         if image.text(keyword) and numbers is None:
             raise InputError(f"{keyword} is {image.text(keyword)!r}, no number", code="unreadable", path=image.path)
         values.append(numbers[0] if numbers else default)
-    if values[0] == 0:
+    slope, intercept = values
+    if slope == 0:
         raise InputError("RescaleSlope is 0: all values would be the same", code="unreadable", path=image.path)
-    return values[0], values[1]
+    if abs(slope) * 2**32 + abs(intercept) > LARGEST:
+        raise InputError(
+            f"RescaleSlope {slope:g} and RescaleIntercept {intercept:g} make numbers that are too large",
+            code="unreadable",
+            path=image.path,
+        )
+    return slope, intercept
 
 
 def _dtype(images: Sequence[Header]) -> np.dtype[Any]:
