@@ -45,7 +45,7 @@ def by_seed(connection: Connection, folder: str, seed_number: int, formats: Sequ
     for index in indices:
         name = format_of(index, formats)
         (places[name] / seed(name).target).write_bytes(damaged(seed_number, index, formats))
-        connection.send((name, judge(places[name])))
+        connection.send((name, judge(places[name], space=True)))
 
 
 def by_coverage(connection: Connection, folder: str, seed_number: int, format_name: str, runs: int) -> None:
@@ -64,7 +64,7 @@ def by_coverage(connection: Connection, folder: str, seed_number: int, format_na
         nonlocal left
         target.write_bytes(content)
         if left > 0:
-            connection.send((format_name, judge(place)))
+            connection.send((format_name, judge(place, space=True)))
         left -= 1
 
     options = f"-runs={runs} -seed={seed_number} -max_len={_LONGEST} -rss_limit_mb=0 -timeout=0 -verbosity=0"

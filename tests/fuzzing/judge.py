@@ -49,8 +49,14 @@ class Verdict:
     allocated: int
 
 
-def judge(folder: Path) -> Verdict:
-    """Find and load all that a folder holds."""
+def judge(folder: Path, *, space: bool = False) -> Verdict:
+    """Find and load all that a folder holds.
+
+    Parameters
+    ----------
+    space
+        Count address space as well: in a process of one heap, whose threads have run before (see `_Memory`).
+    """
     size = sum(path.stat().st_size for path in folder.iterdir())
     outcomes: tuple[str, ...] = ("breach",)
     breach = None
@@ -61,7 +67,7 @@ def judge(folder: Path) -> Verdict:
     except Exception as error:
         breach = _where(error)
     seconds = time.perf_counter() - start
-    allocated = _Memory.now().growth(before)
+    allocated = _Memory.now().growth(before, space)
     if breach is None and allocated > ALLOWED_BASE + ALLOWED_RATIO * size:
         breach = f"{allocated >> 20} MiB allocated for {size} bytes of input"
     if breach is None and seconds > ALLOWED_SECONDS:
@@ -102,9 +108,9 @@ class _Memory:
         space, space_peak, resident, resident_peak = (int(lines[name].split()[0]) << 10 for name in names)
         return cls(space, space_peak, resident, resident_peak, *tracemalloc.get_traced_memory())
 
-    def growth(self, before: _Memory) -> int:
+    def growth(self, before: _Memory, with_space: bool) -> int:
         """Highest since `before`, beyond what was in use then."""
-        space = self.space_peak - before.space if self.space_peak > before.space_peak else 0
+        space = self.space_peak - before.space if with_space and self.space_peak > before.space_peak else 0
         return max(space, self.resident_peak - before.resident, self.traced_peak - before.traced)
 
 
