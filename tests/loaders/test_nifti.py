@@ -410,12 +410,26 @@ def test_analyze_pairs_are_refused_for_their_orientation(tmp_path: Path, kind: A
 
 @pytest.mark.parametrize("kind", [nib.Nifti1Pair, nib.Nifti2Pair])
 @pytest.mark.parametrize("suffix", ["", ".gz"])
-def test_nifti_pairs_are_refused_with_a_way_out(tmp_path: Path, kind: Any, suffix: str) -> None:
+def test_nifti_pairs_are_one_image(tmp_path: Path, kind: Any, suffix: str) -> None:
     nib.save(kind(voxels(), AFFINE), tmp_path / f"x.img{suffix}")
     assert nifti.is_pair(tmp_path / f"x.img{suffix}")
-    candidate = nifti.describe(tmp_path / f"x.hdr{suffix}")
-    assert (candidate.name, candidate.code) == ("x", "unsupported")
-    assert "convert both to one .nii.gz" in str(candidate.reason)
+    study = find(tmp_path)
+    (candidate,) = study.candidates
+    assert (candidate.name, candidate.code, candidate.path.name) == ("x", None, f"x.hdr{suffix}")
+    assert study.ignored == ()
+    volume = candidate.load()
+    assert_array_equal(volume.array, voxels())
+    assert_allclose(volume.geometry.affine, AFFINE, atol=1e-5)
+
+
+def test_a_pair_without_its_voxels(tmp_path: Path) -> None:
+    nib.save(nib.Nifti1Pair(voxels(), AFFINE), tmp_path / "x.img")
+    (tmp_path / "x.img").write_bytes((tmp_path / "x.img").read_bytes()[:-2])
+    assert refused(tmp_path / "x.hdr")[0] == "unreadable"
+    (tmp_path / "x.img").unlink()
+    code, reason = refused(tmp_path / "x.hdr")
+    assert code == "unreadable"
+    assert "x.img), which isn't there" in reason
 
 
 def test_a_whole_nifti_named_hdr_is_read(tmp_path: Path) -> None:
@@ -452,8 +466,8 @@ def test_in_a_zip(tmp_path: Path, method: int) -> None:
         for file in files:
             archive.write(file, f"sub/{file.name}")
     candidates = find(tmp_path / "in").candidates
-    assert [(each.name, each.code) for each in candidates] == [*((c, None) for c in "abcd"), ("e", "unsupported")]
-    for candidate in candidates[:4]:
+    assert [(each.name, each.code) for each in candidates] == [(c, None) for c in "abcde"]
+    for candidate in candidates:
         assert_array_equal(candidate.load().array, voxels())
 
 
@@ -468,11 +482,11 @@ def test_names() -> None:
     assert not any(nifti.is_nifti_name(Path(name)) for name in ("x.nii.gz.gz", "x.gz", "x.nii.bz2", "nii", "x.hdr"))
 
 
-def test_header_of_a_pair_is_unsupported(tmp_path: Path) -> None:
+def test_header_of_a_pair_under_another_name(tmp_path: Path) -> None:
     path = tmp_path / "x.nii"
     nib.save(image(), path)
     patched(path, 344, b"ni1\0")
-    assert refused(path)[0] == "unsupported"
+    assert refused(path)[0] == "unreadable"
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)

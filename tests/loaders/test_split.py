@@ -143,12 +143,36 @@ def test_halves_of_two_echoes_are_not_one_volume() -> None:
     assert sizes(parts) == [4, 4]
 
 
-def test_two_regions_are_volumes_of_their_own_and_a_gap_is_a_gap() -> None:
+def test_two_regions_are_volumes_of_their_own() -> None:
     chest = planes(4, AcquisitionNumber="1")
     below = [plane(40 + 3.0 * k, AcquisitionNumber="2") for k in range(5)]
     assert names(split_planes([*chest, *below])) == ["acq1", "acq2"]
-    # On one even grid, what lies between two acquisitions is absent.
-    assert codes(split_planes([*chest, *planes(4, start=25, AcquisitionNumber="2")])) == ["missing-slice"]
+    # Also on one even grid: each scan lies on its side of the gap.
+    assert names(split_planes([*chest, *planes(4, start=40, AcquisitionNumber="2")])) == ["acq1", "acq2"]
+    # But not where acquisitions go on across gaps: a table that moves between them.
+    steps = [plane(5.0 * k, AcquisitionNumber=str(k // 3)) for k in range(12) if k not in (3, 4, 5)]
+    assert codes(split_planes(steps)) == ["missing-slice"]
+
+
+def test_time_points_a_little_apart() -> None:
+    series = [plane(5.0 * k + 0.02 * t, TemporalPositionIdentifier=str(t)) for k in range(5) for t in range(2)]
+    assert names(split_planes(series)) == ["t0", "t1"]
+
+
+def test_another_echo_in_a_gap_is_no_slice() -> None:
+    series = planes(EchoTime="4.6")
+    series[3] = plane(15, EchoTime="9.2")
+    (part,) = split_planes(series)
+    assert codes([part]) == ["missing-slice"]
+    assert part.refused is not None
+    assert "z15 is of another kind" in str(part.refused)
+
+
+def test_a_projection_among_the_slices_stands_alone() -> None:
+    extra = plane(15, ImageType="DERIVED\\SECONDARY\\PROJECTION IMAGE")
+    parts = split_planes([*planes(ImageType="ORIGINAL\\PRIMARY\\AXIAL"), extra])
+    assert sizes(parts) == [1, 6]
+    assert codes(parts) == ["not-3d"]
 
 
 def test_orientations_are_volumes_of_their_own() -> None:

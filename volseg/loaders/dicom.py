@@ -169,14 +169,14 @@ def _check_pixels(headers: Sequence[Header]) -> None:
     for header in headers:
         name = header.path.name
         class_name = UID(header.sop_class_uid).name
-        if header.problem:
-            raise InputError(f"{name}: {header.problem}", code="unreadable")
         if is_projection(header.sop_class_uid):
             raise GeometryError(f"{name}: an image in projection ({class_name}), no slice of a volume", code="not-3d")
         if (header.integer("SamplesPerPixel") or 1) != 1 or not (
             header.text("PhotometricInterpretation") or "MONOCHROME2"
         ).startswith("MONOCHROME"):
             raise InputError(f"{name}: colour pixels; a scan has one number a voxel", code="not-scalar")
+        if header.problem:
+            raise InputError(f"{name}: {header.problem}", code="unreadable")
         if is_ultrasound(header.sop_class_uid):
             raise InputError(f"{name}: ultrasound, which has no grid in the patient", code="unsupported")
         if header.frames and not any(header.frames):
@@ -225,7 +225,8 @@ def _planes(images: Sequence[Header]) -> list[Plane]:
                 spacing_mm=(spacing[1], spacing[0]),
                 size=(columns, rows),
                 frame=header.text("FrameOfReferenceUID"),
-                tags={keyword: _comparable(header.text(keyword)) for keyword in DISTINGUISHING},
+                tags={keyword: _comparable(header.text(keyword)) for keyword in DISTINGUISHING}
+                | {"ComplexImageComponent": _component(header)},
             )
         )
     return planes
@@ -238,6 +239,13 @@ def _comparable(text: str) -> str:
     except ValueError:
         return text
     return f"{number:.15g}" if math.isfinite(number) else text
+
+
+def _component(image: Header) -> str:
+    """Magnitude, phase, real or imaginary part: of an MR image, which the third value of its type may say as well."""
+    said = image.text("ComplexImageComponent")
+    third = (image.text("ImageType").upper().split("\\") + [""] * 3)[2].split("_")[0]
+    return said or (third if third in ("M", "P", "R", "I") else "")
 
 
 def _hints(headers: Sequence[Header], *, whole: bool) -> list[str]:

@@ -287,6 +287,9 @@ def _pixel_problem(file: BinaryIO, header: Header, size: int) -> str | None:
         return "rows, columns or bits are not said"
     if held < needed:
         return f"the pixel data are cut short: {held} of {needed} bytes are there; copy the file again"
+    # Some writers fill up their last block; a whole row more is a size that isn't the image's.
+    if length - needed >= max(needed // (pixels[0] * frames), 1) and length - needed > 1:
+        return f"{length} bytes of pixel data where Rows and Columns make {needed}: the image has another size"
     return None
 
 

@@ -18,6 +18,7 @@ DISTINGUISHING = (
     "EchoNumbers",
     "InversionTime",
     "FlipAngle",
+    "KVP",
     "ImageType",
     "ComplexImageComponent",
     "TemporalPositionIdentifier",

@@ -5,6 +5,7 @@ nibabel reads the header alone: it stops before a gzip's checksum, and so never 
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -34,9 +35,10 @@ def layout(path: Path) -> Layout:
     GeometryError
         Codes ``missing-geometry`` (Analyze), ``not-3d`` and ``bad-affine``.
     """
-    packing = packing_of(path)
     with archive.open_binary(path) as file:
-        header = _header(unpacked(file, packing).read(540))
+        header = _header(unpacked(file, packing_of(path)).read(540))
+    in_pair = bytes(header["magic"])[:2] == b"ni"
+    data = _voxels_beside(path) if in_pair else path
     shape, channels = volume_axes([int(size) for size in header.get_data_shape()])
     dtype = _dtype(header)
     with np.errstate(all="ignore"):  # what comes of damaged numbers is refused
@@ -46,10 +48,10 @@ def layout(path: Path) -> Layout:
     return Layout(
         geometry=geometry,
         dtype=dtype,
-        data=path,
+        data=data,
         start=0,
-        packing=packing,
-        before=_offset(header),
+        packing=packing_of(data),
+        before=_offset(header, in_pair=in_pair),
         channels=channels,
         slope=1 if slope is None else slope,
         intercept=0 if intercept is None else intercept,
@@ -88,12 +90,7 @@ def _header(raw: bytes) -> Any:
         header.get_data_dtype(), header.get_data_shape(), header.get_slope_inter()
     except (HeaderDataError, KeyError, ValueError) as error:
         raise InputError(f"the NIfTI header is damaged ({error})", code="unreadable") from error
-    if magic in (b"ni1", b"ni2"):
-        raise InputError(
-            "a NIfTI header whose voxels are in another file (.hdr and .img); convert both to one .nii.gz",
-            code="unsupported",
-        )
-    if magic not in (b"n+1", b"n+2"):
+    if magic not in (b"n+1", b"n+2", b"ni1", b"ni2"):
         if kind is nib.Nifti1Header:
             raise GeometryError(
                 "an Analyze header (or a NIfTI one that is damaged): Analyze doesn't state the orientation, and left"
@@ -104,13 +101,25 @@ def _header(raw: bytes) -> Any:
     return header
 
 
-def _offset(header: Any) -> int:
-    """Bytes before the voxels: the header itself, at least."""
+def _voxels_beside(path: Path) -> Path:
+    """The ``.img`` file of a pair, compressed or not."""
+    stem = re.sub(r"\.hdr(\.gz)?$", "", path.name, flags=re.IGNORECASE)
+    for ending in (".img", ".img.gz", ".IMG", ".IMG.GZ"):
+        if stem != path.name and archive.exists(beside := path.with_name(stem + ending)):
+            return beside
+    raise InputError(
+        f"a NIfTI header whose voxels are in another file ({stem}.img), which isn't there; copy it beside the header",
+        code="unreadable",
+    )
+
+
+def _offset(header: Any, *, in_pair: bool) -> int:
+    """Bytes before the voxels: the header itself, at least, where it is in the same file."""
     try:
         offset = int(header.get_data_offset())
     except (ValueError, OverflowError) as error:
         raise InputError(f"the NIfTI header is damaged: where its voxels are ({error})", code="unreadable") from error
-    if offset < header.template_dtype.itemsize:
+    if offset < (0 if in_pair else header.template_dtype.itemsize):
         raise InputError(f"the NIfTI header is damaged: its voxels at byte {offset} of itself", code="unreadable")
     return offset
 

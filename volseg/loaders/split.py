@@ -30,6 +30,7 @@ _TELLING: Mapping[str, str] = {
     "EchoNumbers": "echo",
     "InversionTime": "ti",
     "FlipAngle": "flip",
+    "KVP": "kv",
     "ImageType": "",
     "ComplexImageComponent": "",
     "TemporalPositionIdentifier": "t",
@@ -38,8 +39,8 @@ _TELLING: Mapping[str, str] = {
     "ConvolutionKernel": "",
     "DiffusionGradientOrientation": "direction",
 }
-#: Those that make another image of the same slice: two of their values never make one volume, where each makes one.
-_CONTRAST = ("StackID", "DiffusionBValue", "EchoTime", "InversionTime", "ComplexImageComponent")
+#: Those whose values never mix in one volume: other values are another image of the same slice.
+_CONTRAST = ("StackID", "DiffusionBValue", "EchoTime", "InversionTime", "KVP", "ComplexImageComponent")
 #: Those that differ from slice to slice inside one volume: only their order at each position counts.
 _TIMES = ("TriggerTime", "AcquisitionDateTime", "AcquisitionTime")
 #: Those that may tell apart stacks that lie one behind the other.
@@ -170,16 +171,49 @@ def _resolved(planes: Sequence[Plane], group: Sequence[int]) -> list[Part]:
             or [whole]
         )
     if whole.refused.code == "varying-spacing":
-        return _split(planes, group, _REGIONS, strict=True) or [whole]
+        return _split(planes, group, tuple(_TELLING), strict=True) or [whole]
+    if whole.refused.code == "missing-slice":
+        parts = _split(planes, group, tuple(_TELLING), strict=True)
+        return parts if parts and _apart(planes, group, parts) else [whole]
     return [whole]
 
 
+def _apart(planes: Sequence[Plane], group: Sequence[int], parts: Sequence[Part]) -> bool:
+    """Whether volumes explain the gaps between planes: each lies on its side of them, or among the others' slices.
+
+    Else slices are absent where one acquisition of many ends and the next begins.
+    """
+    normal = _normal(planes[group[0]])
+    assert normal is not None  # planes without one have no gap
+
+    def along(indices: Sequence[int]) -> Floats:
+        return np.sort(np.array([planes[index].position for index in indices]) @ normal)
+
+    distances = np.diff(along(group))
+    pieces = 1 + int((distances > BEYOND_SLICES * distances.min()).sum())
+    extents = [along(part.indices)[[0, -1]] for part in parts]
+    interleaved = max(low for low, _ in extents) < min(high for _, high in extents)
+    return interleaved or len(parts) == pieces
+
+
 def _by_contrast(planes: Sequence[Plane], group: Sequence[int]) -> list[Part]:
-    """Parts of a stack without doubled slices that holds images of two kinds, as copied halves of two echoes."""
-    keys = [key for key in _CONTRAST if len({planes[index].tags.get(key, "") for index in group}) > 1]
-    for key in keys:
-        if parts := _split(planes, group, (key,), strict=True):
-            return parts
+    """Parts of a stack without doubled slices that holds images of two kinds; none where it holds one kind.
+
+    Halves of two echoes make two volumes. Where the kinds don't make volumes, one's slices lie in the other's gaps.
+    """
+    for key in _CONTRAST:
+        kinds = _by_value(planes, group, key)
+        if len(kinds) > 1:
+            if parts := _split(planes, group, (key,), strict=True):
+                return parts
+            name, usual = max(kinds.items(), key=lambda item: len(item[1]))
+            odd = next(index for index in group if index not in usual)
+            error = GeometryError(
+                f"{planes[odd].name} is of another kind than the slices around it ({key} {name} and others): it lies in"
+                " a gap of theirs; fetch the whole series again",
+                code="missing-slice",
+            )
+            return [Part(tuple(group), refused=error)]
     return []
 
 
@@ -193,12 +227,14 @@ def _split(planes: Sequence[Plane], group: Sequence[int], keys: tuple[str, ...],
     """
     for place, key in enumerate(keys):
         groups = _by_value(planes, group, key)
-        if len(groups) < 2 or min(map(len, groups.values())) < 2:
+        single = [name for name, members in groups.items() if len(members) == 1]
+        # A projection or a reference image among the slices says so in its image type, and stands alone.
+        if len(groups) < 2 or len(single) == len(groups) or (single and key != "ImageType"):
             continue
         rest = keys[place + 1 :]
         found: list[Part] = []
         for name, members in groups.items():
-            parts = _finished(planes, members, rest, strict=strict)
+            parts = [_stack(planes, members)] if name in single else _finished(planes, members, rest, strict=strict)
             if not parts:
                 break
             found += [Part(p.indices, (name, *p.names), (key, *p.attributes), p.stack, p.refused) for p in parts]

@@ -196,8 +196,13 @@ def _linked(item: Ignored, candidates: Sequence[Candidate]) -> Ignored:
     """`item` with the names of the candidates that it refers to in its reason."""
     if not item.refers_to:
         return item
-    names = [candidate.name for candidate in candidates if candidate.series_uid in item.refers_to]
-    absent = len(set(item.refers_to) - {candidate.series_uid for candidate in candidates})
+    series = {part.series_uid for candidate in candidates for part in candidate.parts or (candidate,)}
+    names = [
+        candidate.name
+        for candidate in candidates
+        if any(part.series_uid in item.refers_to for part in candidate.parts or (candidate,))
+    ]
+    absent = len(set(item.refers_to) - series)
     said = [*names, *([f"{absent} series that {'is' if absent == 1 else 'are'} not here"] if absent else [])]
     return replace(item, reason=f"{item.reason}; refers to {', '.join(said)}")
 
