@@ -57,3 +57,8 @@ def test_codes_are_words_with_a_sentence() -> None:
         assert code == code.lower().replace(" ", "-")
         assert meaning
         assert not meaning.endswith(".")
+
+
+def test_a_message_is_one_line_whatever_it_quotes() -> None:
+    error = InputError("in the frame 1.2\r\n\x1b[2J3", code="unreadable")
+    assert (error.reason, str(error)) == ("in the frame 1.2 [2J3", "in the frame 1.2 [2J3")

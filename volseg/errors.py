@@ -18,6 +18,7 @@ wrapped with ``from``.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 #: One word per kind of refusal: the same in errors, in ``result.json`` and in the documentation's table.
@@ -55,6 +56,9 @@ CODES: dict[str, str] = {
 }
 
 
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+
+
 class VolsegError(Exception):
     """Base of every error raised on purpose.
 
@@ -83,6 +87,8 @@ class _CodedError(VolsegError):
     def __init__(self, message: str, *, code: str, path: Path | None = None) -> None:
         if code not in CODES:
             raise ValueError(f"unknown code {code!r}; one of {', '.join(CODES)}")
+        # A message quotes files, and those may hold anything: line breaks, and what a terminal would obey.
+        message = _CONTROL.sub(" ", message)
         super().__init__(message if path is None else f"{path}: {message}")
         self.code = code
         self.reason = message
