@@ -29,8 +29,10 @@ from typing import Any
 
 #: Seconds after which a process that says nothing is ended.
 HANGS_AFTER = 30
+#: Inputs after which to say how many there were.
+PROGRESS = 1000
 #: Inputs that one process reads; a new one starts with little memory.
-BATCH = 5000
+BATCH = 2500
 
 
 @dataclass
@@ -56,6 +58,8 @@ class Results:
         """Count one verdict."""
         tally = self.tallies[name]
         tally.inputs += 1
+        if (done := sum(one.inputs for one in self.tallies.values())) % PROGRESS == 0:
+            print(f"{done} inputs", file=sys.stderr, flush=True)
         tally.outcomes.update(verdict.outcomes)
         tally.seconds += verdict.seconds
         tally.slowest = max(tally.slowest, verdict.seconds)
@@ -64,7 +68,8 @@ class Results:
             self.breach(name, where, verdict.breach)
 
     def breach(self, name: str, where: str, what: str) -> None:
-        """Count one breach."""
+        """Count one breach, and say so at once: a run takes a while."""
+        print(f"{name}: {what} [{where}]", file=sys.stderr, flush=True)
         self.tallies[name].breaches += 1
         self.breaches[f"{name}: {what}"].append(where)
 
