@@ -18,8 +18,9 @@ from volseg.loaders import archive
 from volseg.loaders.candidate import Candidate, Ignored, count, digest8, safe_name
 from volseg.loaders.dicom_class import is_projection, is_ultrasound, modality_of
 from volseg.loaders.dicom_codecs import Layout, refused_syntax
-from volseg.loaders.dicom_header import Header, same_image
+from volseg.loaders.dicom_header import Header
 from volseg.loaders.dicom_pet import pet_notes
+from volseg.loaders.dicom_pixels import same_image
 from volseg.loaders.dicom_values import DISTINGUISHING, IDENTITY, SEQUENCE
 from volseg.loaders.split import Part, split_planes
 from volseg.loaders.stack import Plane

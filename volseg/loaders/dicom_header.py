@@ -5,7 +5,6 @@ A file is read up to its pixel data; whether those are complete is told by lengt
 
 from __future__ import annotations
 
-import io
 import math
 import warnings
 from collections.abc import Iterator, Mapping
@@ -110,17 +109,6 @@ class Header:
             replace(self, values={**self.values, **values}, frames=(), frame=index)
             for index, values in enumerate(self.frames)
         ]
-
-
-def same_image(first: Header, second: Header) -> bool:
-    """Whether two files hold the same image: the same bytes, or else the same values and the same pixel data."""
-    contents = [archive.read_bytes(header.path) for header in (first, second)]
-    if contents[0] == contents[1]:
-        return True
-    if (first.values, first.frames) != (second.values, second.frames) or first.problem or second.problem:
-        return False
-    pixels = [pydicom.dcmread(io.BytesIO(content), force=True).get("PixelData") for content in contents]
-    return pixels[0] is not None and pixels[0] == pixels[1]
 
 
 def element_text(dataset: Dataset, keyword: str) -> str:

@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from volseg.errors import InputError
+from volseg.errors import InputError, RefusalError
 from volseg.loaders import archive
 from volseg.loaders.candidate import Candidate
 from volseg.loaders.codec_process import Codecs
@@ -83,6 +83,31 @@ def read(candidate: Candidate) -> Volume:
         dicom=_source(images),
     )
     return Volume(array.transpose(2, 1, 0), geometry, source)
+
+
+def same_image(first: Header, second: Header) -> bool:
+    """Whether two files hold one image: the same bytes, or else the same values and the same pixels however encoded."""
+    contents = [archive.read_bytes(header.path) for header in (first, second)]
+    if contents[0] == contents[1]:
+        return True
+    values = [{**header.values, "TransferSyntaxUID": ""} for header in (first, second)]
+    if values[0] != values[1] or first.frames != second.frames or first.problem or second.problem:
+        return False
+    try:
+        with Codecs(1) as codecs:
+            stored = [
+                _stored(io.BytesIO(content), header, codecs) for content, header in zip(contents, (first, second))
+            ]
+            return all(np.array_equal(one, two) for one, two in zip(*stored, strict=True))
+    except (RefusalError, ValueError):
+        return False
+
+
+def _stored(file: BinaryIO, header: Header, codecs: Codecs) -> Iterator[Cells]:
+    """Stored values [row, column] of each frame."""
+    layout = Layout.of(header)
+    for frame in frames(file, header, layout):
+        yield _values(frame, header, layout, codecs)
 
 
 def _check_ratio(candidate: Candidate, needed: int) -> None:
@@ -229,16 +254,20 @@ def _fill(frame: Frame, image: Header, place: Voxels, codecs: Codecs) -> None:
     layout = Layout.of(image)
     if layout.shape != place.shape:
         raise InputError("changed since it was found", code="unreadable", path=image.path)
-    if frame.compressed:
-        stored = decode(frame.content, image.transfer_syntax, layout, codecs, image.path)
-    else:
-        cells = np.frombuffer(frame.content, layout.cell.newbyteorder(frame.order)).reshape(layout.shape)
-        stored = layout.values(cells, image.path)
+    stored = _values(frame, image, layout, codecs)
     slope, intercept = _rescale(image)
     if place.dtype.kind == "i":
         np.add(stored, int(intercept), out=place, dtype=place.dtype, casting="unsafe")
     else:
         _as_floats(stored, slope, intercept, place)
+
+
+def _values(frame: Frame, image: Header, layout: Layout, codecs: Codecs) -> Cells:
+    """Stored values [row, column] of one frame."""
+    if frame.compressed:
+        return decode(frame.content, image.transfer_syntax, layout, codecs, image.path)
+    cells = np.frombuffer(frame.content, layout.cell.newbyteorder(frame.order)).reshape(layout.shape)
+    return layout.values(cells, image.path)
 
 
 def _as_floats(stored: Cells, slope: float, intercept: float, place: Voxels) -> None:
