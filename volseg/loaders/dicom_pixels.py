@@ -87,18 +87,16 @@ def read(candidate: Candidate) -> Volume:
 
 def same_image(first: Header, second: Header) -> bool:
     """Whether two files hold one image: the same bytes, or else the same values and the same pixels however encoded."""
-    contents = [archive.read_bytes(header.path) for header in (first, second)]
-    if contents[0] == contents[1]:
+    one, two = (archive.read_bytes(header.path) for header in (first, second))
+    if one == two:
         return True
     values = [{**header.values, "TransferSyntaxUID": ""} for header in (first, second)]
     if values[0] != values[1] or first.frames != second.frames or first.problem or second.problem:
         return False
     try:
         with Codecs(1) as codecs:
-            stored = [
-                _stored(io.BytesIO(content), header, codecs) for content, header in zip(contents, (first, second))
-            ]
-            return all(np.array_equal(one, two) for one, two in zip(*stored, strict=True))
+            ours, theirs = _stored(io.BytesIO(one), first, codecs), _stored(io.BytesIO(two), second, codecs)
+            return all(np.array_equal(*frame) for frame in zip(ours, theirs, strict=True))
     except (RefusalError, ValueError):
         return False
 
