@@ -1,8 +1,8 @@
 """Readers under test: each takes what a user would give it and returns every volume that it makes, as `Found`.
 
 Each is called as its own documentation shows, with its defaults. `Job.folder` holds what a row wrote; `Job.file` is the
-one image file to give to readers that take a file, None where the folder itself is the input. SimpleITK and MONAI look
-into one folder, so they are called for every folder that holds files.
+one image file to give to readers that take a file, None where the folder itself is the input. MONAI looks
+into one folder, so it is called for every folder that holds files.
 """
 
 from __future__ import annotations
@@ -106,20 +106,20 @@ def read_volseg(job: Job) -> Found:
 
 
 def read_simpleitk(job: Job) -> Found:
-    """SimpleITK: ``ReadImage`` of a file, or ImageSeriesReader on GDCM's names of each series ID of a folder."""
+    """SimpleITK: ``ReadImage`` of a file, or ImageSeriesReader on GDCM's file names of each series ID, at any depth."""
     import SimpleITK
 
     if job.file is not None:
         return Found(_from_simpleitk(SimpleITK.ReadImage(job.file)))
     found = Found()
-    for folder in folders(job.folder):
-        for series in SimpleITK.ImageSeriesReader.GetGDCMSeriesIDs(str(folder)):
-            reader = SimpleITK.ImageSeriesReader()
-            reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(folder), series))
-            try:
-                found.volumes += _from_simpleitk(reader.Execute())
-            except RuntimeError as error:
-                found.error = str(error)
+    reader = SimpleITK.ImageSeriesReader()
+    ids = {series for folder in folders(job.folder) for series in reader.GetGDCMSeriesIDs(str(folder))}
+    for series in sorted(ids):
+        reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(job.folder), series, recursive=True))
+        try:
+            found.volumes += _from_simpleitk(reader.Execute())
+        except RuntimeError as error:
+            found.error = str(error)
     return found
 
 
@@ -147,7 +147,8 @@ def _from_simpleitk(image: Any) -> list[tuple[Array, Array]]:
 def read_monai(job: Job) -> Found:
     """MONAI: ``LoadImage`` with its defaults: PydicomReader for DICOM, NibabelReader for NIfTI.
 
-    Those are what it takes where itk and pynrrd, which it can use, aren't installed.
+    Those are what it takes where itk and pynrrd, which it can use, aren't installed. It looks into one folder, so it is
+    called for every folder that holds files.
     """
     from monai.transforms import LoadImage
 
@@ -186,7 +187,10 @@ def _from_nifti(folder: str) -> list[tuple[Array, Array]]:
     found = []
     for path in sorted(Path(folder).rglob("*.nii*")):
         image: Any = nibabel.load(path)
-        found += volumes(image.get_fdata(), np.array(image.affine))
+        array = np.asarray(image.dataobj)
+        if array.dtype.names:
+            array = np.stack([array[name] for name in array.dtype.names], axis=-1)
+        found += volumes(array, np.array(image.affine))
     return found
 
 
@@ -224,7 +228,10 @@ def read_highdicom(job: Job) -> Found:
 
 
 def read_dcm2niix(job: Job) -> Found:
-    """dcm2niix, with its defaults; every NIfTI that it writes counts."""
+    """dcm2niix, with its defaults; every NIfTI that it writes counts.
+
+    Of a tilted CT it writes one volume as if it were upright, and another that it resampled onto upright slices.
+    """
     with tempfile.TemporaryDirectory() as out:
         done = subprocess.run([PEERS / "dcm2niix", "-o", out, job.folder], capture_output=True, text=True)
         said = f"{done.stdout}\n{done.stderr}".strip().splitlines()

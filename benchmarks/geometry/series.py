@@ -208,6 +208,8 @@ def series(
         dataset.ImageOrientationPatient = decimals((affine[:3, :2] / spacing).T.ravel())
         dataset.PixelSpacing = decimals(spacing[::-1])
         set_pixels(dataset, stored[:, :, index].T)
+        if stored.dtype == np.uint16 and stored.max() < 4096:
+            dataset.BitsStored, dataset.HighBit = 12, 11  # as in the sample
         made.files.append(dataset)
     return made
 

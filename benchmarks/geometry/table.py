@@ -36,16 +36,6 @@ TIMEOUT_S = 60
 FAULTS = ("SILENTLY WRONG", "part", "crash", "needless refusal")
 #: A reader that believes a header of 65535 x 65535 pixels must not take the machine with it.
 MEMORY_BYTES = 16 << 30
-#: Imported once, in the process that the readers' processes are forked from.
-PRELOAD = [
-    "SimpleITK",
-    "monai.transforms",
-    "nibabel",
-    "highdicom",
-    "volseg.loaders",
-    "benchmarks.geometry.readers",
-    "benchmarks.geometry.damages",
-]
 
 
 @dataclass(frozen=True)
@@ -210,7 +200,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rows = [ROWS[name] for name in options.rows] or list(ROWS.values())
     readers = [reader for reader in READERS if not options.reader or reader.name in options.reader]
     os.environ["OMP_NUM_THREADS"] = "1"
-    multiprocessing.set_forkserver_preload(PRELOAD)
+    multiprocessing.set_forkserver_preload(["benchmarks.geometry.preload"])
     with dicom2nifti_server() as socket, ThreadPoolExecutor(2) as pool:
         cells = []
         for number, line in enumerate(pool.map(lambda row: judge(row, readers, socket), rows), start=1):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -16,8 +16,9 @@ VERDICTS = {
     " stored",
     "refused": "an error or nothing at all, where the files don't say what the volume is",
     "needless refusal": "an error or nothing at all, where there is one right answer",
-    "part": "some of the true volumes and nothing false; the others were left out without an error",
-    "SILENTLY WRONG": "a volume that differs from the truth, or any volume where the truth can't be known",
+    "part": "true voxels in their true places, but not all of them, or a volume cut into pieces",
+    "SILENTLY WRONG": "a volume that differs from the truth, or any volume where the truth can't be known; what is only"
+    " printed to a terminal doesn't count",
     "crash": "the reader's process died, or took longer than a minute",
     "not run": "the reader isn't installed here",
     "": "not a format that the reader is for",
@@ -55,22 +56,44 @@ def verdict(truth: Truth, found: Found) -> str:
         return "crash"
     if not found.volumes:
         return "refused" if truth.codes else "needless refusal"
-    best = max((_covered(answer, found.volumes) for answer in truth.answers), default=0.0)
-    if best == 1:
+    if any(_is_all(answer, found.volumes) for answer in truth.answers):
         return "right"
-    return "part" if best > 0 and not truth.codes else "SILENTLY WRONG"
+    if truth.codes or not any(_is_part(answer, found.volumes) for answer in truth.answers):
+        return "SILENTLY WRONG"
+    return "part"
 
 
-def _covered(answer: Sequence[Image], volumes: Sequence[tuple[Array, Array]]) -> float:
-    """Share of an answer's images that were found; 0 where anything else was found as well."""
+def _is_all(answer: Sequence[Image], volumes: Sequence[tuple[Array, Array]]) -> bool:
+    """Whether every image was found, and nothing else but single slices."""
     left = list(answer)
     for array, affine in volumes:
         match = next((image for image in left if same(image, array, affine)), None)
         if match is not None:
             left.remove(match)
         elif min(array.shape) > 1:
-            return 0
-    return 1 - len(left) / len(answer)
+            return False
+    return not left
+
+
+def _is_part(answer: Sequence[Image], volumes: Sequence[tuple[Array, Array]]) -> bool:
+    """Whether every volume that was found is an image, or holds some evenly spaced slices of one."""
+    return all(min(volume[0].shape) == 1 or any(_is_piece(image, *volume) for image in answer) for volume in volumes)
+
+
+def _is_piece(image: Image, array: Array, affine: Array) -> bool:
+    slices = image.values.shape[2]
+    for turned, grid in _turned(array, affine):
+        indices = np.linalg.inv(image.affine) @ grid
+        first, step = round(indices[2, 3]), round(indices[2, 2])
+        chosen = range(first, first + step * turned.shape[2], step) if step > 0 and first >= 0 else range(0)
+        if turned.shape[:2] != image.values.shape[:2] or not chosen or chosen[-1] >= slices:
+            continue
+        place = image.affine.copy()
+        place[:3, 3] += place[:3, 2] * first
+        place[:3, 2] *= step
+        if _close(replace(image, values=image.values[:, :, list(chosen)], affine=place), turned, grid):
+            return True
+    return False
 
 
 def same(image: Image, array: Array, affine: Array) -> bool:

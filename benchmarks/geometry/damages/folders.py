@@ -8,9 +8,11 @@ import warnings
 import zipfile
 from pathlib import Path
 
+import numpy as np
+from pydicom.dataset import Dataset
 from pydicom.fileset import FileSet
 
-from benchmarks.geometry.series import ct, mr, other_values, uid, write
+from benchmarks.geometry.series import ct, mr, other_values, set_pixels, uid, write
 from benchmarks.geometry.truth import Truth, right, row
 
 
@@ -222,13 +224,16 @@ def blank_elements(folder: Path) -> Truth:
 
 @row("dicom")
 def private_elements(folder: Path) -> Truth:
-    """Private elements, some of unknown VR, and a nested sequence of undefined length."""
+    """Private elements, some of unknown VR, and an icon with pixels of its own in a sequence of undefined length."""
     series = ct()
     for dataset in series.files:
         block = dataset.private_block(0x0029, "VOLSEG TEST", create=True)
         block.add_new(0x10, "UN", bytes(range(100)))
         block.add_new(0x11, "OB", bytes(2000))
-        dataset.ReferencedImageSequence = [mr().files[0]]
-        dataset["ReferencedImageSequence"].is_undefined_length = True
+        icon = Dataset()
+        icon.SamplesPerPixel, icon.PhotometricInterpretation = 1, "MONOCHROME2"
+        set_pixels(icon, np.arange(64, dtype=np.uint8).reshape(8, 8))
+        dataset.IconImageSequence = [icon]
+        dataset["IconImageSequence"].is_undefined_length = True
     write(folder, series.files)
     return right(series.image())

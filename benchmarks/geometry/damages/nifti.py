@@ -119,6 +119,16 @@ def nifti_gzip_named_nii(folder: Path) -> Truth:
 
 
 @row("nifti")
+def nifti_gzip_in_members(folder: Path) -> Truth:
+    """The gzip has three members one after the other, as parallel compressors write them."""
+    values = voxels()
+    content = _bytes(_header(values), values)
+    parts = content[:1000], content[1000:2000], content[2000:]
+    (folder / NAME).write_bytes(b"".join(gzip.compress(part, 1, mtime=0) for part in parts))
+    return right(scan(), file=NAME)
+
+
+@row("nifti")
 def nifti_plain_named_gz(folder: Path) -> Truth:
     """A file that isn't gzipped is named .nii.gz."""
     name = _plain(folder, name="scan.nii")
@@ -191,9 +201,20 @@ def nifti_huge_claim(folder: Path) -> Truth:
 
 @row("nifti")
 def nifti_forms_differ(folder: Path) -> Truth:
-    """Sform and qform, both with a code, are 90 degrees apart; every reader takes the sform, and should say so."""
+    """Sform and qform, both with a code, contradict each other: by convention the sform holds, with a note."""
     other = np.diag([-0.8, -1.1, 2.5, 1.0])
     return right(scan(), note="differ", file=_plain(folder, edit=lambda header: header.set_qform(other, 1)))
+
+
+@row("nifti")
+def nifti_lying_pixdim(folder: Path) -> Truth:
+    """The sform is set, and pixdim says other voxel sizes."""
+
+    def edit(header: Any) -> None:
+        header["pixdim"][1:4] = 3, 3, 3
+        header["qform_code"] = 0
+
+    return right(scan(), file=_plain(folder, edit=edit))
 
 
 @row("nifti")
@@ -334,12 +355,11 @@ def nifti_nan_voxels(folder: Path) -> Truth:
 
 @row("nifti")
 def nifti_rgb(folder: Path) -> Truth:
-    """Voxels are colours (RGB24)."""
+    """Voxels are colours (RGB24); three volumes, one a colour, are faithful."""
     values = np.zeros(voxels().shape, np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")]))
-    values["R"] = voxels() % 256
-    return refuse(
-        "not-scalar", file=_write(folder, bytes(_header(values).binaryblock) + bytes(4) + values.tobytes("F"))
-    )
+    values["R"], values["G"] = voxels() % 256, voxels() % 200
+    content = bytes(_header(values).binaryblock) + bytes(4) + values.tobytes("F")
+    return refuse("not-scalar", also=[[scan(values[colour]) for colour in "RGB"]], file=_write(folder, content))
 
 
 @row("nifti")
@@ -391,6 +411,16 @@ def nifti_scaled(folder: Path) -> Truth:
         header["scl_slope"], header["scl_inter"] = 0.125, -1000
 
     return right(scan(voxels() * 0.125 - 1000), file=_plain(folder, edit=edit))
+
+
+@row("nifti")
+def nifti_slope_of_nan(folder: Path) -> Truth:
+    """Scale and shift are NaN: none was set."""
+
+    def edit(header: Any) -> None:
+        header["scl_slope"] = header["scl_inter"] = np.nan
+
+    return right(scan(), file=_plain(folder, edit=edit))
 
 
 @row("nifti")

@@ -101,8 +101,8 @@ def nrrd_truncated(folder: Path) -> Truth:
     return refuse("unreadable", file=name)
 
 
-def _meta(folder: Path, *, drop: tuple[str, ...] = (), name: str = "scan.mha", **fields: str) -> str:
-    """Write a MetaImage file with the fields given in the place of the right ones, or without some."""
+def _meta(folder: Path, *, name: str = "scan.mha", **fields: str) -> str:
+    """Write a MetaImage file with the fields given in the place of the right ones."""
     values = voxels()
     spacing = np.linalg.norm(LPS[:3, :3], axis=0)
     said = {
@@ -120,10 +120,12 @@ def _meta(folder: Path, *, drop: tuple[str, ...] = (), name: str = "scan.mha", *
         "ElementDataFile": "LOCAL",
     }
     said.update(fields)
-    text = "".join(f"{key} = {value}\n" for key, value in said.items() if key not in drop)
     data = values.tobytes(order="F")
     if said["CompressedData"] == "True":
         data = zlib.compress(data)
+        said["CompressedDataSize"] = str(len(data))
+        said["ElementDataFile"] = said.pop("ElementDataFile")  # what follows this line is voxels
+    text = "".join(f"{key} = {value}\n" for key, value in said.items())
     if said["ElementDataFile"] != "LOCAL":
         (folder / said["ElementDataFile"]).write_bytes(data)
         data = b""

@@ -144,11 +144,11 @@ def rescale_absent_in_one(folder: Path) -> Truth:
 
 @row("dicom")
 def slope_of_zero(folder: Path) -> Truth:
-    """RescaleSlope is 0."""
+    """RescaleSlope is 0; taken to the letter, every value is the intercept."""
     series = ct()
     series.put(RescaleSlope="0")
     write(folder, series.files)
-    return refuse("unreadable")
+    return refuse("unreadable", also=[[_rescaled(series, np.zeros(12), np.full(12, -1024.0))]])
 
 
 @row("dicom")
@@ -256,7 +256,7 @@ def padding_value(folder: Path) -> Truth:
 
 @row("dicom")
 def rgb(folder: Path) -> Truth:
-    """Colour pixels (RGB) with a scan's geometry."""
+    """Colour pixels (RGB) with a scan's geometry; three volumes, one a colour, are faithful."""
     series = mr()
     for index, dataset in enumerate(series.files):
         pixels = series.stored[:, :, index].T.astype(np.uint8)
@@ -264,12 +264,13 @@ def rgb(folder: Path) -> Truth:
         dataset.SamplesPerPixel, dataset.PhotometricInterpretation, dataset.PlanarConfiguration = 3, "RGB", 0
         dataset.PixelData = np.stack([pixels, pixels // 2, 255 - pixels], axis=-1).tobytes()
     write(folder, series.files)
-    return refuse("not-scalar")
+    red = series.stored.astype(np.uint8)
+    return refuse("not-scalar", also=[[replace(series.image(), values=part) for part in (red, red // 2, 255 - red)]])
 
 
 @row("dicom")
 def palette_colour(folder: Path) -> Truth:
-    """Pixels that are indices into a colour palette."""
+    """Pixels that are indices into a colour palette; three volumes, one a colour, are faithful."""
     series = mr()
     for index, dataset in enumerate(series.files):
         set_pixels(dataset, series.stored[:, :, index].T.astype(np.uint8))
@@ -279,7 +280,8 @@ def palette_colour(folder: Path) -> Truth:
             dataset.add_new(f"{colour}PaletteColorLookupTableDescriptor", "US", [256, 0, 8])
             dataset.add_new(f"{colour}PaletteColorLookupTableData", "OW", table)
     write(folder, series.files)
-    return refuse("not-scalar")
+    colours = [replace(series.image(), values=series.stored * factor % 256) for factor in (3, 5, 7)]
+    return refuse("not-scalar", also=[colours])
 
 
 @row("dicom")
