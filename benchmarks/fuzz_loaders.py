@@ -29,6 +29,8 @@ from typing import Any
 
 #: Seconds after which a process that says nothing is ended.
 HANGS_AFTER = 30
+#: The same for its first word: what is guided by coverage is instrumented as it is imported.
+STARTS_WITHIN = 300
 #: Inputs after which to say how many there were.
 PROGRESS = 1000
 #: Inputs that one process reads; a new one starts with little memory.
@@ -83,8 +85,10 @@ def _verdicts(target: Callable[..., None], *arguments: Any) -> Iterator[Any]:
     theirs.close()
     hung = False
     try:
-        while not (hung := not ours.poll(HANGS_AFTER)):
+        wait = STARTS_WITHIN
+        while not (hung := not ours.poll(wait)):
             yield ours.recv()
+            wait = HANGS_AFTER
     except EOFError:
         pass
     finally:
