@@ -269,6 +269,20 @@ def test_a_value_representation_that_is_none(tmp_path: Path) -> None:
     assert judge(tmp_path).breach is None
 
 
+def test_a_direction_whose_square_is_no_number(tmp_path: Path) -> None:
+    write_series(tmp_path, edit=put_at(1, ImageOrientationPatient=[1e308, 0, 0, 0, 1, 0]))
+    verdict = judge(tmp_path)
+    assert (verdict.outcomes, verdict.breach) == (("bad-affine",), None)
+
+
+def test_a_structure_set_with_a_long_element(tmp_path: Path, counted: None) -> None:
+    content = seed("dicom RTSTRUCT").files["object.dcm"]
+    place = content.index(b"\x02\x00\x02\x00UI")
+    long = b"\x02\x00\x01\x01UN\0\0" + struct.pack("<I", 1_400_000_000)
+    verdict = judge(lay_out(tmp_path, "dicom RTSTRUCT", content[:place] + long + content[place:]))
+    assert verdict.breach is None
+
+
 def test_an_offset_of_voxels_that_is_infinite(tmp_path: Path) -> None:
     header = bytearray(seed("nifti").files["scan.nii"])
     header[108:112] = struct.pack("<f", float("inf"))

@@ -13,7 +13,7 @@ from pydicom.uid import UID
 
 from volseg.config import canonical_modality
 from volseg.errors import GeometryError, InputError, RefusalError
-from volseg.geometry import Geometry
+from volseg.geometry import FARTHEST_MM, Geometry
 from volseg.loaders import archive
 from volseg.loaders.candidate import Candidate, Ignored, count, digest8, safe_name
 from volseg.loaders.dicom_class import is_projection, is_ultrasound, modality_of
@@ -216,6 +216,13 @@ def _planes(images: Sequence[Header]) -> list[Plane]:
             raise GeometryError(
                 f"{name} has no valid {absent}; export the series anew from its source",
                 code="missing-geometry",
+            )
+        if not max(map(abs, (*position, *directions, *spacing))) < FARTHEST_MM:
+            # Before anything is computed with them: squares would be infinite.
+            raise GeometryError(
+                f"{name}: position, orientation or pixel spacing beyond 1000 km; export the series anew from its"
+                " source",
+                code="bad-affine",
             )
         planes.append(
             Plane(

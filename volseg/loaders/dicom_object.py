@@ -29,6 +29,8 @@ _KINDS: dict[str, Kind] = {
     RTStructureSetStorage: "rtstruct",
 }
 _SOP_CLASS = 0x00080016
+#: Where the class of an object is found, file meta information included.
+_FIRST_BYTES = 1 << 16
 _UNDEFINED = 0xFFFFFFFF
 
 
@@ -38,7 +40,9 @@ def kind_of(path: Path) -> Kind | None:
         if not is_dicom(path):
             return None
         with tolerant(), archive.open_binary(path) as file:
-            header = pydicom.filereader.read_partial(file, lambda tag, _vr, _length: int(tag) > _SOP_CLASS, force=True)
+            # From memory: pydicom would ask a file for the gigabytes that a damaged length claims.
+            start = io.BytesIO(file.read(_FIRST_BYTES))
+            header = pydicom.filereader.read_partial(start, lambda tag, _vr, _length: int(tag) > _SOP_CLASS, force=True)
             return _KINDS.get(element_text(header, "SOPClassUID"))
     except Exception:
         # Damaged or unreadable: whoever reads it as an image says why.
