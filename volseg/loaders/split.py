@@ -40,7 +40,15 @@ _TELLING: Mapping[str, str] = {
     "DiffusionGradientOrientation": "direction",
 }
 #: Those whose values never mix in one volume: other values are another image of the same slice.
-_CONTRAST = ("StackID", "DiffusionBValue", "EchoTime", "InversionTime", "KVP", "ComplexImageComponent")
+_CONTRAST = (
+    "StackID",
+    "DiffusionBValue",
+    "EchoTime",
+    "InversionTime",
+    "KVP",
+    "ConvolutionKernel",
+    "ComplexImageComponent",
+)
 #: Those that differ from slice to slice inside one volume: only their order at each position counts.
 _TIMES = ("TriggerTime", "AcquisitionDateTime", "AcquisitionTime")
 #: Those that may tell apart stacks that lie one behind the other.

@@ -19,9 +19,11 @@ def _vector(numbers: Array) -> str:
     return "(" + ",".join(f"{number:.10g}" for number in numbers) + ")"
 
 
-def _nrrd(folder: Path, *, drop: tuple[str, ...] = (), name: str = "scan.nrrd", **fields: str) -> str:
+def _nrrd(
+    folder: Path, values: Array | None = None, *, drop: tuple[str, ...] = (), name: str = "scan.nrrd", **fields: str
+) -> str:
     """Write a NRRD file with the fields given in the place of the right ones, or without some."""
-    values = voxels()
+    values = voxels() if values is None else values
     said = {
         "type": "int16",
         "dimension": "3",
@@ -78,6 +80,18 @@ def nrrd_detached(folder: Path) -> Truth:
 
 
 @row("itk")
+def nrrd_two_volumes(folder: Path) -> Truth:
+    """A NRRD file of two volumes along a first axis of the kind list."""
+    both = np.stack([voxels(), voxels() + 200])
+    directions = " ".join(["none", *(_vector(LPS[:3, axis]) for axis in range(3))])
+    sizes = " ".join(map(str, both.shape))
+    name = _nrrd(
+        folder, both, dimension="4", sizes=sizes, space_directions=directions, kinds="list domain domain domain"
+    )
+    return right(scan(), scan(voxels() + 200), file=name)
+
+
+@row("itk")
 def nrrd_without_space(folder: Path) -> Truth:
     """A NRRD file that doesn't say what its directions mean."""
     name = _nrrd(
@@ -120,7 +134,7 @@ def _meta(folder: Path, *, name: str = "scan.mha", **fields: str) -> str:
         "ElementDataFile": "LOCAL",
     }
     said.update(fields)
-    data = values.tobytes(order="F")
+    data = values.astype(">i2" if said["BinaryDataByteOrderMSB"] == "True" else "<i2").tobytes(order="F")
     if said["CompressedData"] == "True":
         data = zlib.compress(data)
         said["CompressedDataSize"] = str(len(data))
@@ -143,6 +157,13 @@ def metaimage_intact(folder: Path) -> Truth:
 def metaimage_compressed(folder: Path) -> Truth:
     """A MetaImage file with compressed voxels."""
     return right(scan(), file=_meta(folder, CompressedData="True"))
+
+
+@row("itk")
+def metaimage_big_endian(folder: Path) -> Truth:
+    """A MetaImage file, big endian."""
+    name = _meta(folder, BinaryDataByteOrderMSB="True")
+    return right(scan(), file=name)
 
 
 @row("itk")

@@ -222,6 +222,17 @@ def twelve_bits_signed(folder: Path) -> Truth:
 
 
 @row("dicom")
+def twelve_bits_at_the_top(folder: Path) -> Truth:
+    """Values of 12 bits in the upper bits of 16 (HighBit 15), which the standard once allowed."""
+    series = ct()
+    for index, dataset in enumerate(series.files):
+        set_pixels(dataset, series.stored[:, :, index].T << 4)
+        dataset.BitsStored, dataset.HighBit = 12, 15
+    write(folder, series.files)
+    return refuse("unsupported", "unreadable", also=[[series.image()]])
+
+
+@row("dicom")
 def mixed_signedness(folder: Path) -> Truth:
     """Every second slice is stored signed, the others unsigned with values above 32767."""
     series = _stored_as(ct, lambda stored: stored.astype(np.int32) * 16)

@@ -123,6 +123,24 @@ def halves_of_magnitude_and_phase(folder: Path) -> Truth:
 
 
 @row("dicom")
+def halves_of_two_kernels(folder: Path) -> Truth:
+    """The lower half of a soft reconstruction and the upper half of a sharp one: together an even stack."""
+    one, two = _pair("ct", {"ConvolutionKernel": "Br38f"}, {"ConvolutionKernel": "Br64f"})
+    write(folder, [*one.files[:6], *two.files[6:]])
+    codes = "missing-slice", "duplicate-slice", "varying-spacing"
+    return refuse(*codes, also=[[one.image(slice(0, 6)), two.image(slice(6, 12))]])
+
+
+@row("dicom")
+def slices_of_two_voltages(folder: Path) -> Truth:
+    """Even slices of one tube voltage and odd slices of another: together an even stack."""
+    one, two = _pair("ct", {"KVP": "80"}, {"KVP": "140"})
+    write(folder, [*one.files[::2], *two.files[1::2]])
+    codes = "missing-slice", "duplicate-slice", "varying-spacing"
+    return refuse(*codes, also=[[one.image(slice(0, 12, 2)), two.image(slice(1, 12, 2))]])
+
+
+@row("dicom")
 def stray_echo_in_a_gap(folder: Path) -> Truth:
     """One slice of the first echo is absent, and the second echo's slice is there in its place."""
     one, two = _pair("mr", {"EchoTime": "4.6"}, {"EchoTime": "9.2"})
