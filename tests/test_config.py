@@ -124,7 +124,7 @@ def test_a_misspelt_key_is_named(path: tuple[str | int, ...], named: str) -> Non
         (("output",), "argmax", "output: .*'softmax' or 'sigmoid'.*got 'argmax'"),
         (("intensity", "std"), 0, "intensity.std: "),
         (("intensity", "clip_percentiles"), [0.5, 99.5], "clip_percentiles.1: "),
-        (("intensity", "scheme"), "minmax", "intensity.scheme: "),
+        (("intensity", "scheme"), "median", "intensity.scheme: "),
         (("network", "features"), [], "network.features: "),
         (("network", "features"), [16, 0], "network.features.1: "),
         (("network", "kernels"), [[3, 3, 3]], "kernels has 1 entries and features has 4"),

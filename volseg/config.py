@@ -5,6 +5,7 @@ A key that isn't a field is an error. Axes are those of the tensor, (D, H, W), w
 
 from __future__ import annotations
 
+import itertools
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -50,6 +51,8 @@ Pattern = Annotated[str, Field(min_length=1), AfterValidator(_pattern)]
 
 #: The orientation of models that use a file's own axes, reversed and not reoriented.
 STORED_KJI = "stored-KJI"
+#: Every order of a file's own axes, not reoriented.
+STORED_ORIENTATIONS = tuple(f"stored-{''.join(order)}" for order in itertools.permutations("KJI"))
 
 
 class Section(BaseModel):
@@ -104,6 +107,31 @@ class LabelConfig(Section):
         )
 
 
+class IntensityConfig(Section):
+    """How voxel values become network input."""
+
+    scheme: Literal["zscore", "fixed", "minmax", "none"] = "zscore"
+    """zscore: minus the case's mean, over its standard deviation. fixed: the same with `mean` and `std`. minmax: minus
+    the case's minimum, over its range. none: as it is."""
+    clip_percentiles: Quantiles | None = None
+    """Clip to these quantiles (0 to 1) of the case first."""
+    clip: Range | None = None
+    """Clip to these values first."""
+    mean: float = 0.0
+    """Mean for `fixed`."""
+    std: Annotated[float, Field(gt=0)] = 1.0
+    """Standard deviation for `fixed`."""
+    use_mask: bool = False
+    """With zscore: take mean and standard deviation of the content alone, and leave 0 outside. Content is where a
+    channel isn't 0, and the holes in it."""
+
+    @model_validator(mode="after")
+    def _mask_for_zscore(self) -> Self:
+        if self.use_mask and self.scheme != "zscore":
+            raise ValueError(f"use_mask is for the scheme zscore, and this is {self.scheme}")
+        return self
+
+
 class ChannelConfig(Section):
     """One input channel. Where there are several, these rules find each one's series among those of a DICOM study."""
 
@@ -117,26 +145,24 @@ class ChannelConfig(Section):
     """The same for what the headers say of the sequence: Protocol Name, Sequence Name, Pulse Sequence Name, Scanning
     Sequence and Sequence Variant, in this order."""
 
+    intensity: IntensityConfig | None = None
+    """How this channel's values become network input; as the recipe's `intensity` says unless given."""
+
     @field_validator("modalities")
     @classmethod
     def _dicom_terms(cls, modalities: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(canonical_modality(name) for name in modalities)
 
 
-class IntensityConfig(Section):
-    """How voxel values become network input."""
+class ResamplingConfig(Section):
+    """How scans are put on the model's grid, and the network's answer on the scan's."""
 
-    scheme: Literal["zscore", "fixed", "none"] = "zscore"
-    """zscore: minus the case's mean, over its standard deviation. fixed: the same with `mean` and `std`. none: as it
-    is."""
-    clip_percentiles: Quantiles | None = None
-    """Clip to these quantiles (0 to 1) of the case first."""
-    clip: Range | None = None
-    """Clip to these values first."""
-    mean: float = 0.0
-    """Mean for `fixed`."""
-    std: Annotated[float, Field(gt=0)] = 1.0
-    """Standard deviation for `fixed`."""
+    image_order: Literal[1, 3] = 3
+    """Degree of the spline for images: 1 is linear, 3 cubic. The result is clipped to the range of the input."""
+    separate_axis: Literal["never", "auto", "always"] = "never"
+    """Along the axis of the largest spacing take the nearest slice, and interpolate within slices only. auto: where
+    the largest spacing of the scan, or else of the model's grid, is more than three times the smallest. always: along
+    the scan's. Never where two axes share the largest spacing."""
 
 
 class NetworkConfig(Section):
@@ -310,13 +336,17 @@ class Recipe(Section):
     """softmax: a voxel has one label. sigmoid: labels are regions that may overlap, and later ones paint over earlier
     ones in the mask."""
     orientation: str = "RAS"
-    """Directions in which D, H and W grow (three axcodes), or stored-KJI."""
+    """Directions in which D, H and W grow (three axcodes), or the file's own axes in an order such as stored-KJI."""
     spacing_mm: Spacing | None = None
     """Voxel spacing along D, H, W that scans are resampled to; the scan's own unless given."""
     window: Triple
     """Size of the patches in training and of the sliding window, along D, H, W."""
     intensity: IntensityConfig = IntensityConfig()
-    """How voxel values become network input."""
+    """How voxel values become network input, where a channel doesn't say so itself."""
+    crop: Literal["none", "nonzero"] = "none"
+    """nonzero: the network sees the box alone in which a channel isn't 0; all outside it is background."""
+    resampling: ResamplingConfig = ResamplingConfig()
+    """How scans are put on the model's grid."""
     network: NetworkConfig = NetworkConfig()
     """The U-Net."""
     tile_step: Annotated[float, Field(gt=0, le=1)] = 0.5
@@ -331,8 +361,10 @@ class Recipe(Section):
     @field_validator("orientation")
     @classmethod
     def _orientation(cls, orientation: str) -> str:
-        if orientation != STORED_KJI and orientation not in ORIENTATIONS:
-            raise ValueError(f"{orientation!r} is neither three axcodes such as RAS, LPS or SAR nor {STORED_KJI}")
+        if orientation not in ORIENTATIONS and orientation not in STORED_ORIENTATIONS:
+            raise ValueError(
+                f"{orientation!r} is neither three axcodes such as RAS, LPS or SAR nor an order such as {STORED_KJI}"
+            )
         return orientation
 
     @model_validator(mode="after")
@@ -358,6 +390,11 @@ class Recipe(Section):
     def outputs(self) -> int:
         """Number of the network's output channels: with softmax, the background has one too."""
         return len(self.labels) + (self.output == "softmax")
+
+    @property
+    def intensities(self) -> tuple[IntensityConfig, ...]:
+        """How the values of each channel become network input."""
+        return tuple(channel.intensity or self.intensity for channel in self.channels)
 
     def label_table(self) -> tuple[Label, ...]:
         """Return the labels as the rest of volseg takes them."""
