@@ -12,9 +12,6 @@ from torch import Tensor, nn
 
 from volseg.config import NetworkConfig, Triple
 
-#: Slope of LeakyReLU for negative input.
-LEAKY_SLOPE = 0.01
-
 
 def convolution_size(size: int, kernel: int, stride: int = 1, padding: int = 0) -> int:
     """Output size of a convolution or pooling along one axis: ``floor((size + 2 padding - kernel) / stride) + 1``.
@@ -40,34 +37,73 @@ def normalisation(config: NetworkConfig, channels: int) -> nn.Module:
     """
     match config.normalisation:
         case "instance":
-            return nn.GroupNorm(channels, channels)
+            return nn.GroupNorm(channels, channels, config.epsilon, config.affine)
         case "group":
-            return nn.GroupNorm(config.groups, channels)
+            return nn.GroupNorm(config.groups, channels, config.epsilon, config.affine)
         case "batch":
-            return nn.BatchNorm3d(channels)
+            return nn.BatchNorm3d(channels, config.epsilon, affine=config.affine)
         case "none":
             return nn.Identity()
 
 
 def activation(config: NetworkConfig) -> nn.Module:
     """Activation layer."""
-    return nn.ReLU(inplace=True) if config.activation == "relu" else nn.LeakyReLU(LEAKY_SLOPE, inplace=True)
+    return nn.ReLU(inplace=True) if config.activation == "relu" else nn.LeakyReLU(config.slope, inplace=True)
 
 
 class ConvolutionBlock(nn.Sequential):
-    """Convolution, normalisation, dropout, activation; a stride of 1 keeps the size."""
+    """Convolution, normalisation, dropout, activation; a stride of 1 keeps the size.
+
+    Without `activated` it ends with the normalisation.
+    """
+
+    def __init__(
+        self,
+        config: NetworkConfig,
+        channels: tuple[int, int],
+        kernel: Triple,
+        stride: Triple = (1, 1, 1),
+        *,
+        activated: bool = True,
+    ) -> None:
+        padding = (kernel[0] // 2, kernel[1] // 2, kernel[2] // 2)
+        # A normalisation takes the mean away, and a bias with it.
+        bias = config.normalisation == "none" if config.bias is None else config.bias
+        parts: list[nn.Module] = [nn.Conv3d(*channels, kernel, stride, padding, bias=bias)]
+        parts.append(normalisation(config, channels[1]))
+        if config.dropout and activated:
+            parts.append(nn.Dropout3d(config.dropout))
+        super().__init__(*parts, *([activation(config)] if activated else []))
+
+
+class ResidualBlock(nn.Module):
+    """Two convolutions, the first with `stride`, and a shortcut (ResNet-D; He et al., arXiv:1812.01187, figure 2c).
+
+    The shortcut is average pooling and a normalised 1x1x1 convolution where the shapes differ; the activation comes
+    after the sum.
+    """
 
     def __init__(
         self, config: NetworkConfig, channels: tuple[int, int], kernel: Triple, stride: Triple = (1, 1, 1)
     ) -> None:
-        padding = (kernel[0] // 2, kernel[1] // 2, kernel[2] // 2)
-        # A normalisation takes the mean away, and a bias with it.
-        bias = config.normalisation == "none"
-        parts: list[nn.Module] = [nn.Conv3d(*channels, kernel, stride, padding, bias=bias)]
-        parts.append(normalisation(config, channels[1]))
-        if config.dropout:
-            parts.append(nn.Dropout3d(config.dropout))
-        super().__init__(*parts, activation(config))
+        super().__init__()
+        into, out = channels
+        self.blocks = nn.Sequential(
+            ConvolutionBlock(config, channels, kernel, stride),
+            ConvolutionBlock(config, (out, out), kernel, activated=False),
+        )
+        parts: list[nn.Module] = []
+        if max(stride) > 1:
+            parts.append(nn.AvgPool3d(stride, stride))
+        if into != out:
+            parts += [nn.Conv3d(into, out, 1, bias=False), normalisation(config, out)]
+        self.shortcut = nn.Sequential(*parts)
+        self.activation = activation(config)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, D, H, W) to (B, C', D / stride, H / stride, W / stride)."""
+        out: Tensor = self.activation(self.blocks(x) + self.shortcut(x))
+        return out
 
 
 class Stage(nn.Module):
@@ -77,12 +113,17 @@ class Stage(nn.Module):
     """
 
     def __init__(
-        self, config: NetworkConfig, channels: tuple[int, int], kernel: Triple, stride: Triple = (1, 1, 1)
+        self,
+        config: NetworkConfig,
+        channels: tuple[int, int],
+        kernel: Triple,
+        stride: Triple = (1, 1, 1),
+        convolutions: int = 2,
     ) -> None:
         super().__init__()
         into, out = channels
         blocks = [ConvolutionBlock(config, (into, out), kernel, stride)]
-        blocks += [ConvolutionBlock(config, (out, out), kernel) for _ in range(config.convolutions - 1)]
+        blocks += [ConvolutionBlock(config, (out, out), kernel) for _ in range(convolutions - 1)]
         self.blocks = nn.Sequential(*blocks)
         self.shortcut: nn.Module | None = None
         if config.residual:
@@ -99,13 +140,25 @@ class Stage(nn.Module):
         return out if self.shortcut is None else out + self.shortcut(x)
 
 
+def encoder_stage(
+    config: NetworkConfig, channels: tuple[int, int], kernel: Triple, stride: Triple, count: int
+) -> nn.Module:
+    """Layer of one stage on the way down: `count` convolutions or residual blocks."""
+    if config.encoder == "convolutions":
+        return Stage(config, channels, kernel, stride, count)
+    into, out = channels
+    rest = [ResidualBlock(config, (out, out), kernel) for _ in range(count - 1)]
+    return nn.Sequential(ResidualBlock(config, (into, out), kernel, stride), *rest)
+
+
 def upsampling(config: NetworkConfig, channels: tuple[int, int], stride: Triple) -> nn.Module:
     """Layer that makes each axis `stride` times larger."""
     if config.upsampling == "transposed":
-        return nn.ConvTranspose3d(*channels, stride, stride)
+        return nn.ConvTranspose3d(*channels, stride, stride, bias=config.bias is not False)
     factors = tuple(float(step) for step in stride)
     return nn.Sequential(
-        nn.Conv3d(*channels, 1), nn.Upsample(scale_factor=factors, mode="trilinear", align_corners=False)
+        nn.Conv3d(*channels, 1, bias=config.bias is not False),
+        nn.Upsample(scale_factor=factors, mode="trilinear", align_corners=False),
     )
 
 
@@ -115,7 +168,7 @@ def initialise(module: nn.Module, config: NetworkConfig) -> None:
     He et al., arXiv:1502.01852, eq. 14-15 (normal, fan-in, the slope of the rectifier taken into account), or Glorot
     & Bengio 2010, eq. 16 (uniform).
     """
-    slope = LEAKY_SLOPE if config.activation == "leaky_relu" else 0.0
+    slope = config.slope if config.activation == "leaky_relu" else 0.0
     for layer in module.modules():
         if isinstance(layer, nn.Conv3d | nn.ConvTranspose3d):
             if config.initialisation == "he":

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from volseg.config import NetworkConfig, Recipe
-from volseg.network.blocks import Stage, initialise, total_stride, upsampling
+from volseg.network.blocks import ConvolutionBlock, Stage, encoder_stage, initialise, total_stride, upsampling
 
 
 def check_window(window: Sequence[int], config: NetworkConfig) -> None:
@@ -53,21 +53,26 @@ class UNet(nn.Module):
         features, kernels, strides = config.features, config.stage_kernels, config.stage_strides
         stages = len(features)
         pooled = config.downsampling == "max_pool"
+        self.stem: nn.Module = nn.Identity()
+        if config.encoder == "residual_blocks":
+            self.stem = ConvolutionBlock(config, (channels, features[0]), kernels[0])
+            channels = features[0]
         self.encoder = nn.ModuleList()
         self.pooling = nn.ModuleList()
-        for stage in range(stages):
+        for stage, count in enumerate(config.stage_convolutions):
             into = channels if stage == 0 else features[stage - 1]
             stride = (1, 1, 1) if pooled else strides[stage]
-            self.encoder.append(Stage(config, (into, features[stage]), kernels[stage], stride))
+            self.encoder.append(encoder_stage(config, (into, features[stage]), kernels[stage], stride, count))
             halves = pooled and max(strides[stage]) > 1
             self.pooling.append(nn.MaxPool3d(strides[stage], strides[stage]) if halves else nn.Identity())
         self.upsampling = nn.ModuleList()
         self.decoder = nn.ModuleList()
         self.outputs = nn.ModuleList()
-        for stage in range(stages - 1):
+        for stage, count in enumerate(config.stage_decoder_convolutions):
             up = upsampling(config, (features[stage + 1], features[stage]), strides[stage + 1])
             self.upsampling.append(up)
-            self.decoder.append(Stage(config, (2 * features[stage], features[stage]), kernels[stage]))
+            both = (2 * features[stage], features[stage])
+            self.decoder.append(Stage(config, both, kernels[stage], convolutions=count))
         # With deep supervision each decoder stage but the lowest has an output; without it only the first has.
         supervised = max(1, stages - 2) if config.deep_supervision else 1
         for stage in range(supervised):
@@ -88,7 +93,7 @@ class UNet(nn.Module):
         """Features of each decoder stage, full resolution first."""
         check_window(x_BCDHW.shape[2:], self.config)
         skips = []
-        x = x_BCDHW
+        x = self.stem(x_BCDHW)
         for pool, stage in zip(self.pooling, self.encoder, strict=True):
             x = self._run(stage, pool(x))
             skips.append(x)
