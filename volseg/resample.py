@@ -23,8 +23,17 @@ Order = Literal[0, 1, 3]
 
 #: Output voxels along each axis of the blocks in which labels are restored; see `resize_argmax`.
 BLOCK = 16
+#: Rows of an operator that are applied at once, and slices of a scan: large enough for matrix products to be fast.
+ROWS, SLAB = 32, 16
 #: A number of a map between voxel indices that is this near to a whole one is that one, and differs by rounding alone.
 WHOLE = 1e-9
+
+
+def nearest_index(size_in: int, size_out: int) -> Tensor:
+    """(size_out,) int64: the input voxel whose centre is nearest to that of each output voxel; ties go to the later."""
+    # The arithmetic of scipy's map_coordinates and zoom, step by step: another order rounds ties otherwise.
+    centres = size_in / size_out * (np.arange(size_out) + 0.5) - 0.5
+    return torch.from_numpy(np.clip(np.floor(centres + 0.5), 0, size_in - 1).astype(np.int64))
 
 
 @lru_cache(maxsize=64)
@@ -35,12 +44,14 @@ def axis_operator(size_in: int, size_out: int, order: Order) -> Tensor:
         return torch.from_numpy(identity)
     if size_in == 1:
         return torch.ones((size_out, 1), dtype=torch.float64)
+    if order == 0:
+        return torch.from_numpy(identity)[nearest_index(size_in, size_out)]
     # zoom rounds size_in * factor, which is size_out to within rounding errors of the quotient.
     factors = (size_out / size_in, 1)
     return torch.from_numpy(ndimage.zoom(identity, factors, order=order, mode="nearest", grid_mode=True))
 
 
-def resize(array_CDHW: Tensor, shape: Shape, *, order: Order) -> Tensor:
+def resize(array_CDHW: Tensor, shape: Shape, *, order: Order, nearest: int | None = None) -> Tensor:
     """Resize the last three axes with a spline, clipped to each channel's own range.
 
     Parameters
@@ -51,16 +62,98 @@ def resize(array_CDHW: Tensor, shape: Shape, *, order: Order) -> Tensor:
         New D, H, W.
     order
         Degree of the spline: 1 is linear, 3 cubic. A cubic spline overshoots at sharp edges: hence the clip.
+    nearest
+        Axis (0 D, 1 H, 2 W) along which the nearest slice is taken instead: slices across it are resized one by one,
+        each clipped to its own range.
     """
     if tuple(array_CDHW.shape[1:]) == shape:
         return array_CDHW
-    lowest, highest = array_CDHW.amin((1, 2, 3), keepdim=True), array_CDHW.amax((1, 2, 3), keepdim=True)
-    # Shrinking axes first leaves the least to do for the others.
-    for axis in sorted(range(3), key=lambda a: shape[a] / array_CDHW.shape[a + 1]):
-        if array_CDHW.shape[axis + 1] != shape[axis]:
-            operator = axis_operator(array_CDHW.shape[axis + 1], shape[axis], order).to(array_CDHW)
-            array_CDHW = torch.tensordot(array_CDHW, operator, dims=([axis + 1], [1])).movedim(-1, axis + 1)
-    return torch.minimum(torch.maximum(array_CDHW, lowest), highest).contiguous()
+    result = array_CDHW.new_empty((array_CDHW.shape[0], *shape))
+    for channel, resized in zip(array_CDHW, result, strict=True):
+        if nearest is None:
+            lowest, highest = torch.aminmax(channel)
+            torch.clamp(_resize_axes(channel, shape, order), lowest, highest, out=resized)
+        else:
+            _resize_slices(channel, order, nearest, resized)
+    return result
+
+
+def _resize_slices(channel_DHW: Tensor, order: Order, axis: int, out_DHW: Tensor) -> None:
+    """Resize every slice across `axis` by itself, then put the nearest one at each place of `out_DHW`."""
+    size_in, size_out = channel_DHW.shape[axis], out_DHW.shape[axis]
+    index = nearest_index(size_in, size_out).to(channel_DHW.device)
+    if size_out < size_in:  # the slices that are left out needn't be resized
+        channel_DHW, index = channel_DHW.index_select(axis, index), torch.arange(size_out, device=index.device)
+    across = [other for other in range(3) if other != axis]
+    lowest, highest = channel_DHW.amin(across, keepdim=True), channel_DHW.amax(across, keepdim=True)
+    shape = list(out_DHW.shape)
+    shape[axis] = channel_DHW.shape[axis]
+    slices = _resize_axes(channel_DHW, (shape[0], shape[1], shape[2]), order).clamp_(lowest, highest)
+    torch.index_select(slices, axis, index, out=out_DHW)
+
+
+def _resize_axes(channel_DHW: Tensor, shape: Shape, order: Order) -> Tensor:
+    """Resize (D, H, W) values, not clipped; a new tensor."""
+    if tuple(channel_DHW.shape) == shape:
+        return channel_DHW.clone()
+    d, h, w = shape
+    depth, height, width = channel_DHW.shape
+    # Whatever shrinks comes first: it leaves the least to hold, and to do for the other.
+    if d / depth < h * w / (height * width):
+        return _resize_planes(_resize_depth(channel_DHW, d, order), (h, w), order)
+    return _resize_depth(_resize_planes(channel_DHW, (h, w), order), d, order)
+
+
+def _resize_depth(channel_DHW: Tensor, size: int, order: Order) -> Tensor:
+    """Resize the first of three axes."""
+    depth, height, width = channel_DHW.shape
+    if depth == size:
+        return channel_DHW
+    result = channel_DHW.new_empty((size, height * width))
+    flat = channel_DHW.reshape(depth, -1)
+    for out, into, operator in _operator_blocks(depth, size, order, channel_DHW):
+        torch.mm(operator, flat[into], out=result[out])
+    return result.view(size, height, width)
+
+
+def _resize_planes(channel_DHW: Tensor, shape: tuple[int, int], order: Order) -> Tensor:
+    """Resize the last two of three axes, a slab at a time: what lies between the two products stays small."""
+    depth, height, width = channel_DHW.shape
+    if (height, width) == shape:
+        return channel_DHW
+    h, w = shape
+    rows = _operator_blocks(height, h, order, channel_DHW)
+    columns = _operator_blocks(width, w, order, channel_DHW)
+    result = channel_DHW.new_empty((depth, h, w))
+    for start in range(0, depth, SLAB):
+        slab = channel_DHW[start : start + SLAB]
+        if width != w:
+            lines = slab.reshape(-1, width)
+            slab = torch.cat([lines[:, into] @ operator.T for _, into, operator in columns], 1)
+            slab = slab.view(-1, height, w)
+        if height != h:
+            for out, into, operator in rows:
+                result[start : start + SLAB, out] = torch.matmul(operator, slab[:, into])
+        else:
+            result[start : start + SLAB] = slab
+    return result
+
+
+def _operator_blocks(size_in: int, size_out: int, order: Order, like: Tensor) -> list[tuple[slice, slice, Tensor]]:
+    """`axis_operator` in pieces: output rows, the input that they read, and the part of the matrix between the two.
+
+    A cubic spline reads the whole axis, but what is a few voxels away has weights that vanish: those too small to
+    change a value of `like`'s precision are left out.
+    """
+    operator = axis_operator(size_in, size_out, order)
+    matters = operator.abs() > torch.finfo(like.dtype).eps / 100
+    blocks = []
+    for start in range(0, size_out, ROWS):
+        out = slice(start, min(start + ROWS, size_out))
+        used = matters[out].any(0).nonzero()
+        into = slice(int(used[0]), int(used[-1]) + 1)
+        blocks.append((out, into, operator[out, into].to(like)))
+    return blocks
 
 
 def _support(operator: Tensor) -> tuple[list[int], list[int]]:
@@ -71,7 +164,7 @@ def _support(operator: Tensor) -> tuple[list[int], list[int]]:
     return first.tolist(), last.tolist()
 
 
-def resize_argmax(logits_CDHW: Tensor, shape: Shape) -> Tensor:
+def resize_argmax(logits_CDHW: Tensor, shape: Shape, *, nearest: int | None = None) -> Tensor:
     """Class of the largest logit, the logits resized linearly to `shape`, without making the resized logits.
 
     Linear interpolation is a convex combination, so inside a block of the output a class whose largest input is below
@@ -83,6 +176,8 @@ def resize_argmax(logits_CDHW: Tensor, shape: Shape) -> Tensor:
         Logits, or anything else whose largest entry wins.
     shape
         D, H, W of the result.
+    nearest
+        Axis along which the nearest slice is taken instead.
 
     Returns
     -------
@@ -91,7 +186,8 @@ def resize_argmax(logits_CDHW: Tensor, shape: Shape) -> Tensor:
     """
     if tuple(logits_CDHW.shape[1:]) == shape:
         return logits_CDHW.argmax(0)
-    operators = [axis_operator(size, new, 1) for size, new in zip(logits_CDHW.shape[1:], shape, strict=True)]
+    orders: list[Order] = [0 if axis == nearest else 1 for axis in range(3)]
+    operators = [axis_operator(*sizes) for sizes in zip(logits_CDHW.shape[1:], shape, orders, strict=True)]
     supports = [_support(operator) for operator in operators]
     labels = torch.empty(shape, dtype=torch.int64)
     corners = torch.cartesian_prod(*(torch.arange(0, size, BLOCK) for size in shape)).tolist()

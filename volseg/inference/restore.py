@@ -18,19 +18,22 @@ def restore(logits_CDHW: Tensor, prepared: Prepared, recipe: Recipe, source: Sou
     """Labels on the source's grid.
 
     Logits are resized linearly and decided there: the largest wins (softmax), or each region whose logit is above 0 is
-    painted in the recipe's order (sigmoid). Labels themselves are never interpolated.
+    painted in the recipe's order (sigmoid). Labels themselves are never interpolated. What the network didn't see is
+    background.
     """
-    shape = prepared.turned_shape
+    shape, nearest = prepared.box.shape, prepared.nearest_axis
     labels = recipe.label_table()
     highest = labels[-1].value
     dtype = np.uint8 if highest < 256 else np.uint16
     if recipe.output == "softmax":
         values = np.array([0, *(label.value for label in labels)], dtype=dtype)
-        turned = values[resize_argmax(logits_CDHW, shape).numpy()]
+        seen = values[resize_argmax(logits_CDHW, shape, nearest=nearest).numpy()]
     else:
-        turned = np.zeros(shape, dtype=dtype)
-        for label, region in zip(labels, logits_CDHW, strict=True):
-            turned[(resize(region[None], shape, order=1)[0] > 0).numpy()] = label.value
+        seen = np.zeros(shape, dtype=dtype)
+        for label, region in zip(recipe.labels, logits_CDHW, strict=True):
+            seen[(resize(region[None], shape, order=1, nearest=nearest)[0] > 0).numpy()] = label.value
+    turned = np.zeros(prepared.turned_shape, dtype=dtype)
+    turned[prepared.box.slices] = seen
     array = np.ascontiguousarray(prepared.axes.inverse().apply(turned))
     return LabelVolume(array, prepared.source, labels, source, f"{recipe.name} {recipe.version}")
 

@@ -1,6 +1,6 @@
 """From a volume to the tensor that the network sees, as the recipe says.
 
-Reorient, normalise, resample, in this order. `Prepared` remembers what is needed to go back.
+Reorient, crop, normalise, resample, in this order. `Prepared` remembers what is needed to go back.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from volseg.config import STORED_KJI, Recipe
+from volseg.config import Recipe
 from volseg.geometry import AxisMap, Geometry, Shape
-from volseg.preprocess.intensity import normalise
+from volseg.preprocess.grid import Box, content_box, model_axes, resampled_shape, separate_axis
+from volseg.preprocess.intensity import content_mask, normalise
 from volseg.resample import resize
 from volseg.volume import LabelVolume, Volume
 
@@ -30,67 +31,90 @@ class Prepared:
         From the source's i, j, k to D, H, W.
     source
         The source's grid.
+    crop
+        The part of the turned source that the network sees; None: all of it.
+    nearest_axis
+        Tensor axis along which logits take the nearest slice on their way back; None: they are interpolated.
     """
 
     tensor_CDHW: Tensor
     axes: AxisMap
     source: Geometry
+    crop: Box | None = None
+    nearest_axis: int | None = None
 
     @property
     def turned_shape(self) -> Shape:
         """D, H, W of the source's grid, before resampling."""
         return self.source.turned(self.axes).shape
 
-
-def model_axes(geometry: Geometry, recipe: Recipe) -> AxisMap:
-    """Map from a grid's i, j, k to the recipe's D, H, W."""
-    if recipe.orientation == STORED_KJI:
-        return AxisMap.reversed_axes()
-    return AxisMap.between(geometry.orientation, recipe.orientation)
+    @property
+    def box(self) -> Box:
+        """The part of the turned source that the network sees."""
+        return self.crop or Box((0, 0, 0), self.turned_shape)
 
 
 def model_shape(geometry: Geometry, recipe: Recipe) -> Shape:
     """Sizes along D, H, W on the model's grid: the source's box at the recipe's spacing."""
     turned = geometry.turned(model_axes(geometry, recipe))
-    if recipe.spacing_mm is None:
-        return turned.shape
-    wanted = zip(turned.extent_mm, recipe.spacing_mm, strict=True)
-    d, h, w = (max(1, round(extent / spacing)) for extent, spacing in wanted)
-    return d, h, w
+    return resampled_shape(turned.shape, turned.spacing_mm, recipe)
 
 
 def prepare(volume: Volume, recipe: Recipe) -> Prepared:
-    """Reorient, normalise and resample (cubic spline) a volume.
+    """Reorient, crop, normalise and resample a volume.
 
     Parameters
     ----------
     volume
         With as many channels as the recipe has.
     recipe
-        Orientation, intensity and spacing.
+        Orientation, crop, intensity, spacing and resampling.
     """
     axes = model_axes(volume.geometry, recipe)
-    values = np.ascontiguousarray(axes.apply(volume.array_CIJK), dtype=np.float32)
-    tensor = normalise(torch.from_numpy(values), recipe.intensity)
-    tensor = resize(tensor, model_shape(volume.geometry, recipe), order=3)
-    return Prepared(tensor, axes, volume.geometry)
+    turned = volume.geometry.turned(axes)
+    array_CDHW = axes.apply(volume.array_CIJK)
+    box = content_box(array_CDHW) if recipe.crop == "nonzero" else Box((0, 0, 0), turned.shape)
+    array_CDHW = array_CDHW[(slice(None), *box.slices)]
+    mask = content_mask(array_CDHW) if any(config.use_mask for config in recipe.intensities) else None
+    new_mm = recipe.spacing_mm or turned.spacing_mm
+    rule = recipe.resampling.separate_axis
+    shape = resampled_shape(box.shape, turned.spacing_mm, recipe)
+    nearest = separate_axis(turned.spacing_mm, new_mm, rule)
+    tensor = torch.empty((len(array_CDHW), *shape))
+    for channel, config, out in zip(array_CDHW, recipe.intensities, tensor, strict=True):
+        # One channel at a time: a scan's float32 copy is all that is held beside it.
+        values = normalise(torch.from_numpy(np.array(channel, dtype=np.float32, order="C")), config, mask)
+        out.copy_(resize(values[None], shape, order=recipe.resampling.image_order, nearest=nearest)[0])
+    return Prepared(tensor, axes, volume.geometry, box, separate_axis(new_mm, turned.spacing_mm, rule))
 
 
-def prepare_labels(labels: LabelVolume, recipe: Recipe) -> Tensor:
+def prepare_labels(labels: LabelVolume, recipe: Recipe, crop: Box | None = None) -> Tensor:
     """Labels on the model's grid: (D, H, W) int64.
 
     Resampled by the share of each label in a voxel (linear interpolation of its mask), the largest share wins: labels
     are never interpolated as numbers.
+
+    Parameters
+    ----------
+    labels
+        On the scan's grid.
+    recipe
+        Orientation, spacing and resampling.
+    crop
+        That of the scan, as `Prepared` has it.
     """
     axes = model_axes(labels.geometry, recipe)
-    turned = torch.from_numpy(np.ascontiguousarray(axes.apply(labels.array), dtype=np.int64))
-    shape = model_shape(labels.geometry, recipe)
-    if tuple(turned.shape) == shape:
-        return turned
+    turned = labels.geometry.turned(axes)
+    box = crop or Box((0, 0, 0), turned.shape)
+    array = torch.from_numpy(np.ascontiguousarray(axes.apply(labels.array)[box.slices], dtype=np.int64))
+    shape = resampled_shape(box.shape, turned.spacing_mm, recipe)
+    if tuple(array.shape) == shape:
+        return array
+    nearest = separate_axis(turned.spacing_mm, recipe.spacing_mm or turned.spacing_mm, recipe.resampling.separate_axis)
     best = torch.zeros(shape)
     result = torch.zeros(shape, dtype=torch.int64)
-    for value in np.unique(turned.numpy()).tolist():
-        share = resize((turned == value).float()[None], shape, order=1)[0]
+    for value in np.unique(array.numpy()).tolist():
+        share = resize((array == value).float()[None], shape, order=1, nearest=nearest)[0]
         wins = share > best
         best[wins], result[wins] = share[wins], value
     return result

@@ -109,14 +109,14 @@ def prepare_case(case: Case, recipe: Recipe) -> TrainingCase:
     """
     volume = load_images(case, recipe)
     reference = read_labels(case, recipe, volume)
-    labels = prepare_labels(reference, recipe)
+    prepared = prepare(volume, recipe)
+    labels = prepare_labels(reference, recipe, prepared.box)
     found = {int(value) for value in np.unique(labels.numpy())} - {0}
     foreground = {value: (labels == value).nonzero().to(torch.int32) for value in sorted(found)}
     intensity = tuple(
         (float(low), float(high)) for low, high in (np.percentile(c, [0.5, 99.5]) for c in volume.array_CIJK)
     )
     painted = reference.with_array(paint(reference.array, recipe))
-    prepared = prepare(volume, recipe)
     notes = reference.source.notes
     return TrainingCase(case.name, prepared, labels.to(torch.int32), painted, foreground, intensity, notes)
 
