@@ -362,7 +362,7 @@ class Recipe(Section):
     channels: Annotated[tuple[ChannelConfig, ...], Field(min_length=1)]
     """Input channels, in their order."""
     labels: Annotated[tuple[LabelConfig, ...], Field(min_length=1)]
-    """Labels, in ascending order of value."""
+    """Labels, in ascending order of value; with a sigmoid output, in the order of the network's outputs."""
     output: Literal["softmax", "sigmoid"] = "softmax"
     """softmax: a voxel has one label. sigmoid: labels are regions that may overlap, and later ones paint over earlier
     ones in the mask."""
@@ -401,8 +401,10 @@ class Recipe(Section):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         values = [label.value for label in self.labels]
-        if values != sorted(set(values)):
-            raise ValueError(f"label values {values} are not different and ascending")
+        if len(set(values)) < len(values):
+            raise ValueError(f"label values {values} are not different")
+        if self.output == "softmax" and values != sorted(values):
+            raise ValueError(f"label values {values} are not ascending, as a softmax output needs them")
         names = [label.name for label in self.labels]
         if len(set(names)) < len(names):
             raise ValueError(f"label names {names} are not different")
@@ -428,8 +430,8 @@ class Recipe(Section):
         return tuple(channel.intensity or self.intensity for channel in self.channels)
 
     def label_table(self) -> tuple[Label, ...]:
-        """Return the labels as the rest of volseg takes them."""
-        return tuple(label.label() for label in self.labels)
+        """Return the labels as the rest of volseg takes them, in ascending order of value."""
+        return tuple(sorted((label.label() for label in self.labels), key=lambda label: label.value))
 
 
 def canonical_modality(name: str) -> str:

@@ -68,7 +68,7 @@ def test_folds_become_an_ensemble_of_their_best_weights(tmp_path: Path) -> None:
         assert metrics[fold]["dice"] == best["progress"]["best"]
     # Each fold trained on its part: together they are all.
     assert packed.manifest.trained_on.cases == ("case_0", "case_1", "case_2")
-    assert packed.manifest.trained_on.extent_mm[0] == (18, 20)
+    assert packed.manifest.trained_on.extent_mm == ((18, 20), (18, 18), (16, 16))
 
 
 def test_an_unfinished_fold_is_refused_by_name(tmp_path: Path) -> None:

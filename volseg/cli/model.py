@@ -25,7 +25,7 @@ def list_models() -> None:
 def show(model: Annotated[str, typer.Argument(help="Bundled name or model folder.")]) -> None:
     """Show what a model segments, in what, and what it was trained on; its weights are checked."""
     from volseg.models import model_path
-    from volseg.models.folder import read_model
+    from volseg.models.folder import read_model, spans_text
 
     folder = read_model(model_path(model))
     recipe, trained_on = folder.manifest.recipe, folder.manifest.trained_on
@@ -41,10 +41,12 @@ def show(model: Annotated[str, typer.Argument(help="Bundled name or model folder
     spacing = "the scan's own" if recipe.spacing_mm is None else " x ".join(f"{s:g}" for s in recipe.spacing_mm) + " mm"
     print(f"grid          {recipe.orientation}, spacing {spacing}, window {' x '.join(map(str, recipe.window))}")
     print(f"folds         {', '.join(folder.manifest.weights)} (sha256 as in model.json)")
-    ranges = {"spacing": trained_on.spacing_mm, "field of view": trained_on.extent_mm}
-    print(f"trained on    {len(trained_on.cases)} cases, {trained_on.steps} steps, {trained_on.seconds / 60:.0f} min")
-    for name, spans in ranges.items():
-        print(f"{name:13} {' x '.join(f'{low:g}-{high:g}' for low, high in spans)} mm")
+    if trained_on.volseg is None:
+        print("trained on    not by volseg: see the card")
+    else:
+        print(f"trained on    {len(trained_on.cases)} cases, {trained_on.steps} steps, {trained_on.minutes:.0f} min")
+        print(f"spacing       {spans_text(trained_on.spacing_mm)}")
+        print(f"field of view {spans_text(trained_on.extent_mm)}")
     print(f"card          {folder.path / 'CARD.md'}")
 
 

@@ -87,12 +87,12 @@ def _span(span: Span) -> str:
 def range_mismatch(geometry: Geometry, recipe: Recipe, trained_on: TrainedOn) -> Mismatch | None:
     """Say where spacing or field of view lie beyond the training cases' by more than `RANGE_MARGIN`."""
     turned = geometry.turned(model_axes(geometry, recipe))
-    quantities: tuple[tuple[str, str, Sequence[float], Sequence[Span]], ...] = (
+    quantities: tuple[tuple[str, str, Sequence[float], Sequence[Span] | None], ...] = (
         ("spacing", "spacing", turned.spacing_mm, trained_on.spacing_mm),
         ("field-of-view", "field of view", turned.extent_mm, trained_on.extent_mm),
     )
     for code, name, values, spans in quantities:
-        if any(_outside(value, span) for value, span in zip(values, spans, strict=True)):
+        if spans and any(_outside(value, span) for value, span in zip(values, spans, strict=True)):
             found = " x ".join(f"{value:.4g}" for value in values)
             known = " x ".join(_span(span) for span in spans)
             return Mismatch(code, f"{name} of {found} mm; the model was trained on {known} mm")

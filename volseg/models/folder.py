@@ -10,7 +10,7 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -30,24 +30,32 @@ Span = tuple[float, float]
 
 
 class TrainedOn(Section):
-    """What a model was trained on: the ranges that `predict` compares a scan with."""
+    """What a model was trained on: the ranges that `predict` compares a scan with.
+
+    Of a model that another tool trained some of it isn't known: null, or an empty list.
+    """
 
     cases: tuple[str, ...]
     """Names of the training cases."""
-    spacing_mm: tuple[Span, Span, Span]
+    spacing_mm: tuple[Span, Span, Span] | None
     """Spacing of the scans along the model's D, H, W."""
-    extent_mm: tuple[Span, Span, Span]
+    extent_mm: tuple[Span, Span, Span] | None
     """Field of view of the scans along the model's D, H, W."""
     intensity: tuple[Span, ...]
     """Voxel values, one span a channel: the medians, over the cases, of the 0.5th and 99.5th percentile."""
-    steps: int
+    steps: int | None
     """Optimiser steps."""
-    seconds: float
+    seconds: float | None
     """Wall time of the training."""
-    threads: int
+    threads: int | None
     """Threads that it ran on."""
-    volseg: str
+    volseg: str | None
     """Version that trained it."""
+
+    @property
+    def minutes(self) -> float:
+        """Wall time of the training; 0 where it isn't known."""
+        return (self.seconds or 0.0) / 60
 
 
 class Manifest(Section):
@@ -107,6 +115,11 @@ class ModelFolder:
         except safetensors.SafetensorError as error:
             raise ModelError(f"{file}: not a safetensors file: {error}") from error
         return state
+
+
+def spans_text(spans: Sequence[Span] | None) -> str:
+    """Ranges along D, H, W in mm for people."""
+    return "not known" if spans is None else " x ".join(f"{low:g}-{high:g}" for low, high in spans) + " mm"
 
 
 def weight_file(folder: Path, fold: str) -> Path:

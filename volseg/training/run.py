@@ -25,7 +25,7 @@ from volseg.config import Recipe, recipe_from_dict, validation_problem
 from volseg.errors import ModelError, TrainingError, UsageError
 from volseg.files import write_atomically
 from volseg.loaders.dataset import Case
-from volseg.models.folder import ModelFolder, Span, TrainedOn, write_model
+from volseg.models.folder import ModelFolder, Span, TrainedOn, spans_text, write_model
 from volseg.network.unet import check_window
 from volseg.training.checkpoint import BEST, LAST, Progress, load_checkpoint
 from volseg.training.dataset import TrainingCase, prepare_case, split
@@ -187,8 +187,8 @@ def _merge(parts: Sequence[TrainedOn]) -> TrainedOn:
         update={
             **by_axis,
             "cases": tuple(sorted({name for part in parts for name in part.cases})),
-            "steps": max(part.steps for part in parts),
-            "seconds": round(sum(part.seconds for part in parts), 1),
+            "steps": max(part.steps or 0 for part in parts),
+            "seconds": round(sum(part.seconds or 0.0 for part in parts), 1),
         }
     )
 
@@ -228,8 +228,6 @@ def pack_run(run: Path, folder: Path) -> ModelFolder:
 
 def _card(recipe: Recipe, trained_on: TrainedOn, metrics: dict[str, dict[str, float]]) -> str:
     """A model card with what is known; what the data are and where it fails is for a person to add."""
-    spacing = " x ".join(f"{low:g}-{high:g}" for low, high in trained_on.spacing_mm)
-    extent = " x ".join(f"{low:g}-{high:g}" for low, high in trained_on.extent_mm)
     inputs = ", ".join(f"{channel.name} ({'/'.join(channel.modalities)})" for channel in recipe.channels)
     lines = [
         f"# {recipe.name} {recipe.version}",
@@ -239,8 +237,9 @@ def _card(recipe: Recipe, trained_on: TrainedOn, metrics: dict[str, dict[str, fl
         f"- labels: {', '.join(f'{label.value} {label.name}' for label in recipe.labels)}",
         f"- input: {inputs}",
         f"- trained on {len(trained_on.cases)} cases (listed in model.json), {trained_on.steps} steps,"
-        f" {trained_on.seconds / 60:.0f} minutes on {trained_on.threads} threads, with volseg {trained_on.volseg}",
-        f"- their spacing: {spacing} mm, their field of view: {extent} mm (D x H x W, {recipe.orientation})",
+        f" {trained_on.minutes:.0f} minutes on {trained_on.threads} threads, with volseg {trained_on.volseg}",
+        f"- their spacing: {spans_text(trained_on.spacing_mm)}, their field of view:"
+        f" {spans_text(trained_on.extent_mm)} (D x H x W, {recipe.orientation})",
         "",
         "| fold | " + " | ".join(label.name for label in recipe.labels) + " |",
         "|---|" + "---|" * len(recipe.labels),
