@@ -111,7 +111,7 @@ def test_sequences_and_private_elements_are_passed_over(content: list[tuple], ra
     data = written(dataset, implicit=implicit)
     found = scan(io.BytesIO(data), len(data), WANTED)
     assert found is not None
-    values = texts({tag: (vr.decode(), value) for tag, (vr, value) in found.elements.items()}, "<")
+    values = texts(found.elements, "<")
     assert values["ImagePositionPatient"] == "-30.0\\12.0\\104.0"
     assert values["PixelRepresentation"] == "1"
     assert found.pixels == data.index(b"\xe0\x7f\x10\x00")

@@ -7,16 +7,15 @@ import math
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
-
-from pydicom.uid import UID
 
 from volseg.config import canonical_modality
 from volseg.errors import GeometryError, InputError, RefusalError
 from volseg.geometry import FARTHEST_MM, Geometry
 from volseg.loaders import archive
 from volseg.loaders.candidate import Candidate, Ignored, count, digest8, safe_name
-from volseg.loaders.dicom_class import is_projection, is_ultrasound, modality_of
+from volseg.loaders.dicom_class import class_name, is_projection, is_ultrasound, modality_of
 from volseg.loaders.dicom_codecs import Layout, refused_syntax
 from volseg.loaders.dicom_header import Header
 from volseg.loaders.dicom_pet import pet_notes
@@ -169,9 +168,9 @@ def _check_pixels(headers: Sequence[Header]) -> None:
     """Refuse what makes no volume, whatever its geometry."""
     for header in headers:
         name = header.path.name
-        class_name = UID(header.sop_class_uid).name
+        kind = class_name(header.sop_class_uid)
         if is_projection(header.sop_class_uid):
-            raise GeometryError(f"{name}: an image in projection ({class_name}), no slice of a volume", code="not-3d")
+            raise GeometryError(f"{name}: an image in projection ({kind}), no slice of a volume", code="not-3d")
         if (header.integer("SamplesPerPixel") or 1) != 1 or not (
             header.text("PhotometricInterpretation") or "MONOCHROME2"
         ).startswith("MONOCHROME"):
@@ -182,7 +181,7 @@ def _check_pixels(headers: Sequence[Header]) -> None:
             raise InputError(f"{name}: ultrasound, which has no grid in the patient", code="unsupported")
         if header.frames and not any(header.frames):
             raise InputError(
-                f"{name}: {class_name} of {len(header.frames)} frames without a position each; convert it to one file"
+                f"{name}: {kind} of {len(header.frames)} frames without a position each; convert it to one file"
                 " a slice",
                 code="unsupported",
             )
@@ -240,6 +239,7 @@ def _planes(images: Sequence[Header]) -> list[Plane]:
     return planes
 
 
+@lru_cache(maxsize=1 << 12)
 def _comparable(text: str) -> str:
     """`text`, or the number that it is: 4.60 and 4.6 are one echo time."""
     try:

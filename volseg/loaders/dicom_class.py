@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
@@ -31,6 +33,13 @@ def _within(ending: str, kinds: tuple[str, ...]) -> bool:
     return any(ending == kind or ending.startswith(f"{kind}.") for kind in kinds)
 
 
+@lru_cache(maxsize=256)
+def class_name(sop_class_uid: str) -> str:
+    """Name of a class, such as CT Image Storage; the UID itself where there is none."""
+    return UID(sop_class_uid).name
+
+
+@lru_cache(maxsize=256)
 def kind_of_no_scan(sop_class_uid: str, image_type: str) -> str | None:
     """Say what an object is that is no scan, or None."""
     if sop_class_uid == _DIRECTORY:
@@ -41,10 +50,11 @@ def kind_of_no_scan(sop_class_uid: str, image_type: str) -> str | None:
             if _within(ending, (kind,)):
                 return f"{name}, no scan"
         if _within(ending, _NO_PICTURES):
-            return f"{UID(sop_class_uid).name.removesuffix(' Storage')}, no image"
+            return f"{class_name(sop_class_uid).removesuffix(' Storage')}, no image"
     return "localizer, no scan" if "LOCALIZER" in image_type.upper() else None
 
 
+@lru_cache(maxsize=256)
 def is_projection(sop_class_uid: str) -> bool:
     """Whether the images of a class show the patient in projection, or are photographs."""
     return sop_class_uid.startswith(STORAGE) and _within(sop_class_uid.removeprefix(STORAGE), _PROJECTIONS)

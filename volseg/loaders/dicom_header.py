@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO, Literal, cast
 
@@ -70,11 +71,7 @@ class Header:
 
     def numbers(self, keyword: str, length: int) -> tuple[float, ...] | None:
         """`length` finite numbers, or None."""
-        try:
-            numbers = tuple(float(item) for item in self.text(keyword).split("\\"))
-        except ValueError:
-            return None
-        return numbers if len(numbers) == length and all(map(math.isfinite, numbers)) else None
+        return _numbers(self.values.get(keyword, ""), length)
 
     def integer(self, keyword: str) -> int | None:
         """Whole number, or None."""
@@ -94,7 +91,7 @@ class Header:
     @property
     def transfer_syntax(self) -> UID:
         """How the pixels are encoded."""
-        return UID(self.text("TransferSyntaxUID"))
+        return _uid(self.text("TransferSyntaxUID"))
 
     @property
     def blank_identity(self) -> list[str]:
@@ -109,6 +106,19 @@ class Header:
             replace(self, values={**self.values, **values}, frames=(), frame=index)
             for index, values in enumerate(self.frames)
         ]
+
+
+# Most texts are the same in all files of a series.
+@lru_cache(maxsize=1 << 12)
+def _numbers(text: str, length: int) -> tuple[float, ...] | None:
+    try:
+        numbers = tuple(float(item) for item in text.split("\\"))
+    except ValueError:
+        return None
+    return numbers if len(numbers) == length and all(map(math.isfinite, numbers)) else None
+
+
+_uid = lru_cache(maxsize=1 << 8)(UID)
 
 
 def element_text(dataset: Dataset, keyword: str) -> str:
@@ -203,7 +213,7 @@ def _scanned(path: Path, file: BinaryIO, size: int) -> Header | Ignored | None:
     found = scan(file, size, WANTED)
     if found is None or found.pixels is None:
         return None
-    values = texts({tag: (vr.decode("ascii"), value) for tag, (vr, value) in found.elements.items()}, "<")
+    values = texts(found.elements, "<")
     header = Header(path, values)
     if "SharedFunctionalGroupsSequence" in values or (header.integer("NumberOfFrames") or 1) > 1:
         return None

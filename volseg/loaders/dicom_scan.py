@@ -23,6 +23,8 @@ LONGEST_HEADER = 1 << 25
 DEEPEST = 16
 
 _UNDEFINED = 0xFFFFFFFF
+#: So many elements that nothing is wanted of are passed over as one where another file has the same.
+RUN = 8
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _FIRST_PIXELS = 0x7FE00008
 _PIXELS = frozenset((0x7FE00008, 0x7FE00009, 0x7FE00010))
@@ -49,8 +51,14 @@ class Scan:
         Offset of the pixel data element in the file, None where the header ends without one.
     """
 
-    elements: Mapping[int, tuple[bytes, bytes]]
+    elements: Mapping[int, tuple[str, bytes]]
     pixels: int | None
+
+
+_NAMES = {b"": "", **{vr: vr.decode() for vr in _LONG | _SHORT}}
+#: Bytes of elements that nothing is wanted of, and the last one's tag, by the tag before them and the encoding. The
+#: files of a series share most of their header: the same bytes at the same place are the same elements.
+_RUNS: dict[tuple[int, bool], tuple[bytes, int]] = {}
 
 
 class _OddError(Exception):
@@ -93,9 +101,9 @@ def scan(file: BinaryIO, size: int, wanted: frozenset[int]) -> Scan | None:
 def _file(data: bytes, wanted: frozenset[int], *, whole: bool) -> Scan:
     if data[128:132] != b"DICM":
         raise _OddError
-    elements: dict[int, tuple[bytes, bytes]] = {}
+    elements: dict[int, tuple[str, bytes]] = {}
     start, _ = _walk(data, 132, wanted | {_SYNTAX}, elements, explicit=True, whole=whole, group=0x0002)
-    syntax = elements.get(_SYNTAX, (b"", b""))[1].rstrip(b" \0").decode("ascii", "replace")
+    syntax = elements.get(_SYNTAX, ("", b""))[1].rstrip(b" \0").decode("ascii", "replace")
     if syntax in ("", DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian):
         raise _OddError
     explicit = syntax != ImplicitVRLittleEndian
@@ -110,7 +118,7 @@ def _walk(
     data: bytes,
     start: int,
     wanted: frozenset[int],
-    elements: dict[int, tuple[bytes, bytes]],
+    elements: dict[int, tuple[str, bytes]],
     *,
     explicit: bool,
     whole: bool,
@@ -118,7 +126,14 @@ def _walk(
 ) -> tuple[int, int | None]:
     """Walk top-level elements, those of `group` alone if it is given; where they end, and where pixel data start."""
     position, end, last = start, len(data), 0
+    passed, passed_from, passed_after = 0, start, 0
     while position + 12 <= end:
+        if not passed:
+            run = _RUNS.get((passed_after := last, explicit)) if group is None else None
+            if run is not None and data.startswith(run[0], position):
+                position, last = position + len(run[0]), run[1]
+                continue
+            passed_from = position
         head = position
         if explicit:
             high, low, vr, length = _EXPLICIT(data, position)
@@ -141,7 +156,6 @@ def _walk(
                 return head, head
             # Tags ascend in a well-formed file; groups behind the pixel data hold nothing that counts.
             raise _OddError
-        last = tag
         if length == _UNDEFINED:
             after = _skip_items(data, position, explicit=explicit and vr != b"UN", depth=0)
         else:
@@ -149,7 +163,16 @@ def _walk(
             if after > end:
                 raise _ShortError
         if tag in wanted:
-            elements[tag] = (vr, data[position:after])
+            elements[tag] = (_NAMES[vr], data[position:after])
+            if passed > 1:
+                _RUNS[passed_after, explicit] = (data[passed_from:head], last)
+            passed = 0
+        else:
+            passed += 1
+            if passed == RUN:
+                _RUNS[passed_after, explicit] = (data[passed_from:after], tag)
+                passed = 0
+        last = tag
         position = after
     if position == end and whole:
         return position, None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 from pydicom.charset import convert_encodings, decode_bytes
 from pydicom.datadict import dictionary_VR, tag_for_keyword
@@ -82,6 +83,7 @@ WANTED = frozenset(_TAGS) | frozenset(_PRIVATE_B_VALUES) | {tag for tag, _ in _P
 _BINARY = {"US": "H", "SS": "h", "UL": "L", "SL": "l", "FL": "f", "FD": "d"}
 _SEQUENCES = frozenset(("ModalityLUTSequence", "SharedFunctionalGroupsSequence"))
 _CHARSET = 0x00080005
+_LATIN = ("iso8859",)
 _EMPTY_SEQUENCE = b"\xfe\xff\xdd\xe0\0\0\0\0"
 
 
@@ -112,7 +114,7 @@ def dataset_values(dataset: Dataset) -> dict[str, str]:
 
 def texts(elements: Mapping[int, tuple[str, bytes]], order: str) -> dict[str, str]:
     """Texts by keyword, of elements given as value representation and bytes; blank ones are left out."""
-    charset = _charset(elements)
+    charset = _charset(elements.get(_CHARSET, ("", b""))[1])
     values = {}
     for tag, (vr, raw) in elements.items():
         keyword = _TAGS.get(tag)
@@ -133,15 +135,18 @@ def _joined(value: str | Sequence[str]) -> str:
     return value if isinstance(value, str) else "\\".join(value)
 
 
-def _charset(elements: Mapping[int, tuple[str, bytes]]) -> list[str]:
-    said = elements.get(_CHARSET, ("", b""))[1].decode("ascii", "replace").strip(" \0")
+@lru_cache(maxsize=256)
+def _charset(raw: bytes) -> tuple[str, ...]:
+    said = raw.decode("ascii", "replace").strip(" \0")
     try:
-        return convert_encodings(said.split("\\")) if said else ["iso8859"]
+        return tuple(convert_encodings(said.split("\\"))) if said else _LATIN
     except LookupError:
-        return ["iso8859"]
+        return _LATIN
 
 
-def _text(vr: str, raw: bytes, order: str, charset: list[str]) -> str:
+# Most values are the same in all files of a series.
+@lru_cache(maxsize=1 << 14)
+def _text(vr: str, raw: bytes, order: str, charset: tuple[str, ...]) -> str:
     if vr in _BINARY:
         code = _BINARY[vr]
         size = struct.calcsize(order + code)
@@ -151,7 +156,7 @@ def _text(vr: str, raw: bytes, order: str, charset: list[str]) -> str:
         text = raw.decode("ascii")
     else:
         try:
-            text = decode_bytes(raw, charset, set())
+            text = decode_bytes(raw, list(charset), set())
         except (LookupError, UnicodeError):
             text = raw.decode("latin-1")
     text = text.strip(" \0")
@@ -165,7 +170,7 @@ def _private_b_value(elements: Mapping[int, tuple[str, bytes]], order: str) -> s
     for tag, (creator, name) in _PRIVATE_B_VALUES.items():
         if tag in elements and elements.get(creator, ("", b""))[1].decode("latin-1").strip(" \0") == name:
             vr, raw = elements[tag]
-            text = _text({0x20011003: "FL"}.get(tag, "IS") if vr in ("", "UN") else vr, raw, order, ["iso8859"])
+            text = _text({0x20011003: "FL"}.get(tag, "IS") if vr in ("", "UN") else vr, raw, order, _LATIN)
             first = text.split("\\")[0]
             # GE adds 1e9 to the b-value.
             return str(int(first) % 10**9) if tag == 0x00431039 and first.isdigit() else first
