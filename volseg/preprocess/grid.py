@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -16,7 +15,7 @@ from volseg.volume import Voxels
 #: Slices are taken one by one where the largest spacing is more than this many times the smallest (as nnU-Net does).
 ANISOTROPY = 3.0
 #: Two spacings are one where they differ by less than this share: affines are stored in single precision.
-SAME_SPACING = 1e-5
+SAME_SPACING = 2e-7
 
 Spacing = tuple[float, float, float]
 
@@ -64,14 +63,19 @@ def content_box(array_CDHW: Voxels) -> Box:
     return Box((d, h, w), (d_end - d, h_end - h, w_end - w))
 
 
-def resampled_size(size: int, spacing_mm: float, wanted_mm: float) -> int:
-    """Voxels of `wanted_mm` over an axis of `size` voxels of `spacing_mm`; half a voxel is rounded to the even number.
+def _as_stated(spacing_mm: float) -> float:
+    """The spacing that a file in single precision would state, where that is a short number.
 
-    What is half a voxel to within the precision of a spacing is half a voxel: the grid doesn't depend on rounding.
+    An oblique affine gives 0.9000001 for 0.9, DICOM 0.9 and NIfTI 0.89999998: half a voxel more or less would depend on
+    how the scan is stored.
     """
-    exact = spacing_mm / wanted_mm * size
-    half = math.floor(exact) + 0.5
-    return max(1, round(half if abs(exact - half) < SAME_SPACING * size else exact))
+    short = float(np.float32(f"{spacing_mm:.6g}"))
+    return short if abs(short - spacing_mm) < SAME_SPACING * spacing_mm else spacing_mm
+
+
+def resampled_size(size: int, spacing_mm: float, wanted_mm: float) -> int:
+    """Voxels of `wanted_mm` over an axis of `size` voxels of `spacing_mm`; half a voxel goes to the even number."""
+    return max(1, round(_as_stated(spacing_mm) / wanted_mm * size))
 
 
 def resampled_shape(shape: Shape, spacing_mm: Spacing, recipe: Recipe) -> Shape:
