@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from tests.dicom_files import Array, lps_affine, rotation
 from volseg.geometry import Geometry
-from volseg.resample import Order, axis_operator, resampled, resize, resize_argmax, straight_grid, tilt_degrees
+from volseg.resample import Order, axis_operator, resampled, resize, straight_grid, tilt_degrees
 
 sizes = st.integers(2, 9)
 
@@ -58,27 +58,6 @@ def test_an_axis_of_one_voxel_is_repeated() -> None:
 @pytest.mark.parametrize("order", [1, 3])
 def test_rows_of_an_operator_sum_to_one(order: Order) -> None:
     torch.testing.assert_close(axis_operator(7, 19, order).sum(1), torch.ones(19, dtype=torch.float64))
-
-
-@given(
-    old=st.tuples(sizes, sizes, sizes),
-    new=st.tuples(*(st.integers(2, 37),) * 3),
-    classes=st.integers(1, 6),
-    seed=st.integers(0, 99),
-    smooth=st.booleans(),
-)
-def test_pruned_argmax_equals_the_argmax_of_the_resized_logits(
-    old: tuple[int, int, int], new: tuple[int, int, int], classes: int, seed: int, smooth: bool
-) -> None:
-    rng = np.random.default_rng(seed)
-    logits = rng.normal(size=(classes, *old))
-    if smooth:  # one class well ahead in most places, so that blocks are pruned
-        logits = ndimage.gaussian_filter(logits, (0, 2, 2, 2)) * 50
-    got = resize_argmax(torch.from_numpy(logits), new)
-    full = torch.stack([resize(torch.from_numpy(c)[None], new, order=1)[0] for c in logits])
-    best = full.sort(0, descending=True).values
-    clear = best[0] - best[1] > 1e-9 if classes > 1 else torch.ones(new, dtype=torch.bool)
-    assert torch.equal(got[clear], full.argmax(0)[clear])
 
 
 # any grid onto any other

@@ -48,6 +48,8 @@ CODES: dict[str, str] = {
     "spacing": "a spacing outside the range that the model was trained on",
     "field-of-view": "a field of view outside the range that the model was trained on",
     "channels": "another number of channels than the model takes",
+    # the machine
+    "memory": "more memory is needed than --memory allows, or more room for a temporary file than there is",
     # writing
     "no-identity": "blank UIDs: a DICOM object can't refer to the series (see --repair-uids)",
     "no-source-series": "a DICOM object refers to the source's DICOM series, and this source has none",

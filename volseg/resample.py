@@ -21,8 +21,6 @@ from volseg.geometry import Floats, Geometry, Shape
 
 Order = Literal[0, 1, 3]
 
-#: Output voxels along each axis of the blocks in which labels are restored; see `resize_argmax`.
-BLOCK = 16
 #: Rows of an operator that are applied at once, and slices of a scan: large enough for matrix products to be fast.
 ROWS, SLAB = 32, 16
 #: A number of a map between voxel indices that is this near to a whole one is that one, and differs by rounding alone.
@@ -154,58 +152,6 @@ def _operator_blocks(size_in: int, size_out: int, order: Order, like: Tensor) ->
         into = slice(int(used[0]), int(used[-1]) + 1)
         blocks.append((out, into, operator[out, into].to(like)))
     return blocks
-
-
-def _support(operator: Tensor) -> tuple[list[int], list[int]]:
-    """First, and one past the last, input index that each output row reads."""
-    used = operator != 0
-    first = used.int().argmax(1)
-    last = operator.shape[1] - used.flip(1).int().argmax(1)
-    return first.tolist(), last.tolist()
-
-
-def resize_argmax(logits_CDHW: Tensor, shape: Shape, *, nearest: int | None = None) -> Tensor:
-    """Class of the largest logit, the logits resized linearly to `shape`, without making the resized logits.
-
-    Linear interpolation is a convex combination, so inside a block of the output a class whose largest input is below
-    another class's smallest input can't win anywhere: it is dropped before any arithmetic. Exact.
-
-    Parameters
-    ----------
-    logits_CDHW
-        Logits, or anything else whose largest entry wins.
-    shape
-        D, H, W of the result.
-    nearest
-        Axis along which the nearest slice is taken instead.
-
-    Returns
-    -------
-    Tensor
-        (D, H, W) int64 indices of classes. Equal values: the lowest class.
-    """
-    if tuple(logits_CDHW.shape[1:]) == shape:
-        return logits_CDHW.argmax(0)
-    orders: list[Order] = [0 if axis == nearest else 1 for axis in range(3)]
-    operators = [axis_operator(*sizes) for sizes in zip(logits_CDHW.shape[1:], shape, orders, strict=True)]
-    supports = [_support(operator) for operator in operators]
-    labels = torch.empty(shape, dtype=torch.int64)
-    corners = torch.cartesian_prod(*(torch.arange(0, size, BLOCK) for size in shape)).tolist()
-    for corner in corners:
-        out = tuple(slice(start, min(start + BLOCK, size)) for start, size in zip(corner, shape, strict=True))
-        into = tuple(slice(min(f[o]), max(t[o])) for (f, t), o in zip(supports, out, strict=True))
-        part = logits_CDHW[(slice(None), *into)]
-        flat = part.flatten(1)
-        kept = (flat.amax(1) >= flat.amin(1).max()).nonzero().flatten()
-        if len(kept) > 1:
-            values = part[kept]
-            for axis in range(3):
-                operator = operators[axis][out[axis], into[axis]].to(values)
-                values = torch.tensordot(values, operator, dims=([axis + 1], [1])).movedim(-1, axis + 1)
-            labels[out] = kept[values.argmax(0)]
-        else:
-            labels[out] = kept[0]
-    return labels
 
 
 def resampled(

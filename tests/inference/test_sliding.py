@@ -1,18 +1,22 @@
+"""Where windows stand, how they are weighted, and what the network says of each."""
+
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import ndimage
 from torch import Tensor
 
-from volseg.inference.blend import gaussian_weight
+from volseg.inference.blend import gaussian_weight, weight_sum
 from volseg.inference.engines import Precision
-from volseg.inference.sliding import sliding_logits
-from volseg.inference.windows import axis_starts, window_slices
+from volseg.inference.sliding import flip_sets, window_logits
+from volseg.inference.windows import Place, axis_starts, streaming_axis, window_slices
 
 
 @pytest.mark.parametrize(
@@ -42,81 +46,89 @@ def test_windows_cover_the_axis_within_the_step(size: int, window: int, step: fl
     assert all(0 <= b - a <= window * step + 1 for a, b in itertools.pairwise(starts))
 
 
-def test_the_gaussian_worked_by_hand() -> None:
-    weight = gaussian_weight((1, 1, 3))
-    # sigma is 3/8 voxel: one voxel off the centre exp(-0.5 (8/3)^2) = exp(-3.5556)
-    assert weight.flatten().tolist() == pytest.approx([0.028565, 1.0, 0.028565], abs=1e-6)
-    assert (gaussian_weight((40, 56, 40)) > 0).all()
+def test_the_scan_is_streamed_along_the_axis_of_most_windows() -> None:
+    assert streaming_axis((30, 60, 50), (8, 8, 8)) == 1
+    assert streaming_axis((30, 60, 50), (8, 32, 32)) == 0  # 3.75 windows against 1.9 and 1.6
+    assert streaming_axis((16, 8, 16), (8, 8, 8)) == 0
 
 
-class Pointwise:
-    """An engine whose logits at a voxel depend on that voxel alone, so windows can't matter."""
+def test_windows_go_along_the_slowest_axis() -> None:
+    places = [tuple(part.start for part in place) for place in window_slices((4, 6, 4), (4, 4, 2), 0.5, slowest=1)]
+    assert places == [(0, 0, 0), (0, 0, 1), (0, 0, 2), (0, 2, 0), (0, 2, 1), (0, 2, 2)]
 
-    name = "pointwise"
+
+@pytest.mark.parametrize("window", [(8, 24, 5), (40, 56, 40), (1, 2, 3)])
+def test_the_gaussian_is_that_of_nnunet(window: tuple[int, int, int]) -> None:
+    """nnU-Net filters a single 1 in the middle; its maximum is a factor that a weighted mean doesn't depend on."""
+    middle = np.zeros(window)
+    middle[tuple(size // 2 for size in window)] = 1
+    expected = ndimage.gaussian_filter(middle, [size / 8 for size in window], mode="constant")
+    expected /= expected.max()
+    assert gaussian_weight(window).numpy() == pytest.approx(expected, rel=1e-5)
+    assert (gaussian_weight(window) > 0).all()
+
+
+@given(
+    shape=st.tuples(*(st.integers(4, 15),) * 3), window=st.tuples(*(st.integers(1, 4),) * 3), step=st.floats(0.2, 1.0)
+)
+def test_the_sum_of_weights_is_a_product(
+    shape: tuple[int, int, int], window: tuple[int, int, int], step: float
+) -> None:
+    total = torch.zeros(shape, dtype=torch.float64)
+    for place in window_slices(shape, window, step):
+        total[place] += gaussian_weight(window)
+    d, h, w = (weight_sum(size, length, step) for size, length in zip(shape, window, strict=True))
+    torch.testing.assert_close(d[:, None, None] * h[:, None] * w, total, rtol=1e-6, atol=0)
+
+
+class Ramp:
+    """An engine that isn't symmetric: two outputs, the input times a ramp, and `value`."""
+
+    name = "ramp"
     precision: Precision = "fp32"
 
-    def __init__(self) -> None:
-        self.seen: list[tuple[int, ...]] = []
+    def __init__(self, value: float) -> None:
+        self.value = value
+        self.seen: list[int] = []
 
     def __call__(self, x_BCDHW: Tensor) -> Tensor:
-        self.seen.append(tuple(x_BCDHW.shape))
-        return torch.cat([x_BCDHW, 3 - 2 * x_BCDHW], dim=1)
+        self.seen.append(len(x_BCDHW))
+        ramp = torch.arange(x_BCDHW[0, 0].numel()).view(x_BCDHW.shape[2:])
+        return torch.cat([x_BCDHW * ramp, torch.full_like(x_BCDHW, self.value)], 1)
 
 
-@pytest.mark.parametrize("shape", [(8, 8, 8), (5, 19, 8), (3, 4, 5), (17, 9, 30)])
-def test_a_pointwise_engine_gives_the_same_as_without_windows(shape: tuple[int, int, int]) -> None:
-    tensor = torch.from_numpy(np.random.default_rng(0).normal(size=(1, *shape)).astype(np.float32))
-    engine = Pointwise()
-    logits, windows = sliding_logits(tensor, [engine], (8, 8, 8), 0.5)
-    assert logits.shape == (2, *shape)
-    torch.testing.assert_close(logits, torch.cat([tensor, 3 - 2 * tensor]), atol=1e-5, rtol=1e-5)
-    assert sum(shape[0] for shape in engine.seen) == windows
-    assert {shape[1:] for shape in engine.seen} == {(1, 8, 8, 8)}
+def test_every_pass_of_a_row_is_turned_back() -> None:
+    tensor = torch.randn((1, 4, 3, 5), generator=torch.Generator().manual_seed(1))
+    row: list[Place] = [(slice(1, 3), slice(0, 3), slice(start, start + 4)) for start in (0, 1)]
+    flips = flip_sets((0, 2))
+    assert flips == [[], [1], [3], [1, 3]]
+    engines = [Ramp(4.0), Ramp(9.0)]
+    ramp = torch.arange(24.0).view(2, 3, 4)
+    found: list[tuple[int, float]] = []
+    sums: dict[int, Tensor] = {0: torch.zeros(2, 3, 4), 1: torch.zeros(2, 3, 4)}
+    for place, logits_DHWC in window_logits(tensor, engines, row, flips):
+        assert logits_DHWC.shape == (2, 3, 4, 2)
+        found.append((place[2].start, logits_DHWC[0, 0, 0, 1].item()))
+        sums[place[2].start] += logits_DHWC[..., 0]
+    # Two passes at once, and every engine sees them before the next two.
+    assert [value for _, value in found] == [4.0, 4.0, 9.0, 9.0] * 4
+    assert [start for start, _ in found] == [0] * 8 + [1] * 8
+    assert engines[0].seen == engines[1].seen == [2, 2, 2, 2]
+    symmetric = sum((ramp.flip(axes) for axes in ([], [0], [2], [0, 2])), torch.zeros(()))
+    for place in row:
+        torch.testing.assert_close(sums[place[2].start], 2 * tensor[0][place] * symmetric)
 
 
-def test_blending_against_a_loop_over_voxels() -> None:
-    """The slow, obvious weighting: each voxel's logit is the weighted mean over the windows that hold it."""
-    tensor = torch.zeros(1, 4, 4, 7)
-    answers = iter([1.0, 5.0, 11.0])
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last_3d])
+def test_the_memory_format_of_an_engine_does_not_matter(memory_format: torch.memory_format) -> None:
+    answer = torch.arange(2 * 3 * 4 * 5 * 6.0).view(2, 3, 4, 5, 6)
 
-    class Constant(Pointwise):
+    class Stored(Ramp):
         def __call__(self, x_BCDHW: Tensor) -> Tensor:
-            return torch.stack([torch.full_like(window, next(answers)) for window in x_BCDHW])
+            return answer[: len(x_BCDHW)].contiguous(memory_format=memory_format)
 
-    logits, windows = sliding_logits(tensor, [Constant()], (4, 4, 4), 0.5)
-    places = window_slices((4, 4, 7), (4, 4, 4), 0.5)
-    assert windows == len(places) == 3
-    weight = gaussian_weight((4, 4, 4)).double()
-    for w in range(7):
-        over = under = 0.0
-        for value, place in zip((1.0, 5.0, 11.0), places, strict=True):
-            if place[2].start <= w < place[2].stop:
-                part = weight[1, 2, w - place[2].start].item()
-                over, under = over + value * part, under + part
-        assert logits[0, 1, 2, w].item() == pytest.approx(over / under, rel=1e-5)
-
-
-def test_mirrored_passes_are_every_combination_of_flips_turned_back() -> None:
-    """A linear engine that isn't symmetric: the mean over flips is the engine's symmetric part."""
-    rng = np.random.default_rng(1)
-    x = torch.from_numpy(rng.normal(size=(1, 2, 3, 4)).astype(np.float32))
-    ramp = torch.from_numpy(rng.normal(size=(2, 3, 4)).astype(np.float32))
-
-    class Ramp(Pointwise):
-        def __call__(self, x_BCDHW: Tensor) -> Tensor:
-            return x_BCDHW * ramp
-
-    flips = [[], [0], [2], [0, 2]]
-    expected = torch.stack([x[0] * ramp.flip(axes) for axes in flips]).mean(0)
-    logits, windows = sliding_logits(x, [Ramp()], (2, 3, 4), 0.5, (0, 2))
-    assert windows == 1
-    torch.testing.assert_close(logits[0], expected)
-
-
-def test_folds_are_averaged() -> None:
-    class Two(Pointwise):
-        def __call__(self, x_BCDHW: Tensor) -> Tensor:
-            return torch.full((len(x_BCDHW), 2, *x_BCDHW.shape[2:]), 4.0)
-
-    logits, _ = sliding_logits(torch.ones(1, 2, 2, 2), [Pointwise(), Two()], (2, 2, 2), 0.5)
-    assert (logits == 2.5).all()  # (1 + 4) / 2 for both outputs
+    places: Sequence[Place] = window_slices((4, 5, 6), (4, 5, 6), 0.5) * 2
+    got = [logits for _, logits in window_logits(torch.zeros(1, 4, 5, 6), [Stored(0)], places, flip_sets(()))]
+    for expected_CDHW, logits_DHWC in zip(answer, got, strict=True):
+        assert torch.equal(logits_DHWC.permute(3, 0, 1, 2), expected_CDHW)
+        assert logits_DHWC.is_contiguous()

@@ -14,13 +14,14 @@ from volseg.config import Recipe, canonical_modality
 from volseg.errors import InputError, ModelError, UsageError
 from volseg.geometry import Geometry
 from volseg.inference.engines import Precision, TorchEngine
-from volseg.inference.restore import on_grid, restore
-from volseg.inference.sliding import sliding_logits
+from volseg.inference.restore import on_grid
+from volseg.inference.stream import stream
 from volseg.models import model_path
 from volseg.models.folder import ModelFolder, Span, TrainedOn, read_model
 from volseg.network.unet import UNet, check_window
 from volseg.postprocess.rules import apply_rules
-from volseg.preprocess import model_axes, prepare
+from volseg.preprocess import prepare
+from volseg.preprocess.grid import model_axes
 from volseg.volume import LabelVolume, Volume
 
 #: How far a spacing or field of view may lie outside the range of the training cases, as a factor.
@@ -200,24 +201,18 @@ class Model:
         engines = self.engines(options)
         mirroring = self.recipe.mirroring.use if options.mirroring is None else options.mirroring
         mirrored = self.recipe.mirroring.axes if mirroring else ()
-        times = [time.perf_counter()]
+        seconds = {}
+        start = time.perf_counter()
         prepared = prepare(volume, self.recipe)
-        times.append(time.perf_counter())
-        logits, windows = sliding_logits(
-            prepared.tensor_CDHW, engines, self.recipe.window, self.recipe.tile_step, mirrored
-        )
-        times.append(time.perf_counter())
-        labels = restore(logits, prepared, self.recipe, volume.source)
-        times.append(time.perf_counter())
-        labels = apply_rules(labels, self.recipe.postprocess)
+        seconds["preprocess"] = round(time.perf_counter() - start, 4)
+        streamed = stream(prepared, engines, self.recipe, volume.source, mirrored=mirrored)
+        seconds |= streamed.seconds
+        start = time.perf_counter()
+        labels = apply_rules(streamed.labels, self.recipe.postprocess)
         if volume.source.stored is not None:
             labels = on_grid(labels, volume.source.stored)
-        times.append(time.perf_counter())
-        stages = ("preprocess", "network", "restore", "postprocess")
-        seconds = {
-            stage: round(end - start, 4) for stage, start, end in zip(stages, times[:-1], times[1:], strict=True)
-        }
-        return Prediction(labels, windows, seconds)
+        seconds["postprocess"] = round(time.perf_counter() - start, 4)
+        return Prediction(labels, streamed.windows, seconds)
 
     def predict(
         self,

@@ -1,27 +1,18 @@
-"""Logits of a whole scan from those of its windows."""
+"""What the network says of each window of a scan."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from volseg.geometry import Shape
-from volseg.inference.blend import gaussian_weight
 from volseg.inference.engines import Engine
-from volseg.inference.windows import window_slices
+from volseg.inference.windows import Place
 
 #: Passes that the network sees at once. On a CPU torch takes a slow path for a single one; more than two gain nothing.
 BATCH = 2
-
-
-def padding_to(shape: Sequence[int], window: Shape) -> tuple[tuple[int, int], ...]:
-    """Voxels to add before and behind each axis so that a window fits; the scan stays in the middle."""
-    missing = [max(0, length - size) for size, length in zip(shape, window, strict=True)]
-    return tuple((gap // 2, gap - gap // 2) for gap in missing)
 
 
 def flip_sets(mirrored: Sequence[int]) -> list[list[int]]:
@@ -32,47 +23,35 @@ def flip_sets(mirrored: Sequence[int]) -> list[list[int]]:
     return [[axis + 1 for axis in axes] for axes in chosen]
 
 
-def sliding_logits(
-    tensor_CDHW: Tensor, engines: Sequence[Engine], window: Shape, step: float, mirrored: Sequence[int] = ()
-) -> tuple[Tensor, int]:
-    """Logits of a scan: windows at most `step` apart, averaged with a Gaussian weight.
+def window_logits(
+    tensor_CDHW: Tensor, engines: Sequence[Engine], row: Sequence[Place], flips: Sequence[list[int]]
+) -> Iterator[tuple[Place, Tensor]]:
+    """Logits of every pass of one row of windows.
 
     Parameters
     ----------
     tensor_CDHW
-        Network input; where it is smaller than the window it is padded with 0, the mean of a normalised scan, and the
-        result cropped back.
+        Network input, no smaller than a window.
     engines
-        One a fold; their logits are averaged.
-    window
-        Sizes along D, H, W.
-    step
-        Largest step from window to window, as a share of the window.
-    mirrored
-        Axes (0 D, 1 H, 2 W) along which mirrored passes are averaged.
+        One a fold.
+    row
+        Windows that begin at the same voxel of the streaming axis.
+    flips
+        As `flip_sets` gives them.
 
-    Returns
-    -------
+    Yields
+    ------
     tuple
-        (outputs, D, H, W) logits, and the number of windows.
+        The window, and its (D, H, W, C) logits, turned back, by one engine and one set of flips. The order depends on
+        nothing else but the parameters.
     """
-    padding = padding_to(tensor_CDHW.shape[1:], window)
-    padded = functional.pad(tensor_CDHW, [n for pair in reversed(padding) for n in pair])
-    windows = window_slices(padded.shape[1:], window, step)
-    flips = flip_sets(mirrored)
-    weight = gaussian_weight(window)
-    passes = [(place, flip) for place in windows for flip in flips]
-    total: Tensor | None = None
-    weights = torch.zeros(padded.shape[1:])
+    passes = [(place, flip) for place in row for flip in flips]
     for start in range(0, len(passes), BATCH):
         batch = passes[start : start + BATCH]
-        x_BCDHW = torch.stack([padded[(slice(None), *place)].flip(flip) for place, flip in batch])
+        x_BCDHW = torch.stack([tensor_CDHW[(slice(None), *place)].flip(flip) for place, flip in batch])
         for engine in engines:
-            for (place, flip), logits in zip(batch, engine(x_BCDHW), strict=True):
-                if total is None:
-                    total = torch.zeros((logits.shape[0], *padded.shape[1:]))
-                total[(slice(None), *place)] += logits.flip(flip) * weight
-                weights[place] += weight
-    assert total is not None
-    inner = tuple(slice(before, size - after) for (before, after), size in zip(padding, weights.shape, strict=True))
-    return (total / weights)[(slice(None), *inner)], len(windows)
+            for (place, flip), logits_CDHW in zip(batch, engine(x_BCDHW), strict=True):
+                # Free where the engine's memory is channels last already; else torch's fast transposition.
+                flat = logits_CDHW.flatten(1).t().contiguous()
+                logits = flat.view(*logits_CDHW.shape[1:], -1)
+                yield place, logits.flip([axis - 1 for axis in flip]) if flip else logits

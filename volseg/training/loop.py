@@ -21,8 +21,7 @@ from volseg.config import Recipe, TrainingConfig
 from volseg.errors import TrainingError
 from volseg.evaluation.overlap import dice_per_label
 from volseg.inference.engines import TorchEngine, native_bf16
-from volseg.inference.restore import restore
-from volseg.inference.sliding import sliding_logits
+from volseg.inference.stream import stream
 from volseg.network.unet import UNet
 from volseg.training.augment import Augmentation
 from volseg.training.checkpoint import (
@@ -154,8 +153,7 @@ class Trainer:
         values = [label.value for label in self.recipe.labels]
         scores: list[list[float | None]] = []
         for case in self.validation:
-            logits, _ = sliding_logits(case.prepared.tensor_CDHW, [engine], self.recipe.window, self.recipe.tile_step)
-            predicted = restore(logits, case.prepared, self.recipe, case.reference.source)
+            predicted = stream(case.prepared, [engine], self.recipe, case.reference.source).labels
             scores.append(dice_per_label(predicted.array, case.reference.array, values))
         result: dict[str, float | None] = {}
         for label, column in zip(self.recipe.labels, zip(*scores, strict=True), strict=True):

@@ -1,0 +1,168 @@
+"""Labels of a few rows of a scan from logits on the model's grid, without resizing all of the logits.
+
+Arrays here are (R, H, W, C): rows along the streaming axis, the other two axes, and the classes last, as networks that
+run channels last give them; restoring an axis is then one matrix product on its left.
+
+Linear interpolation is a convex combination, and so is taking the nearest value. Inside a block of the output a class
+whose largest input is below another class's smallest input can't win anywhere: it is dropped before any arithmetic.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from volseg.errors import ModelError
+from volseg.resample import axis_operator
+
+#: Voxels along each axis of a block, on the finer of the two grids.
+BLOCK = 16
+
+Labels = npt.NDArray[np.unsignedinteger]
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One axis of the way from the model's grid to the source's.
+
+    Attributes
+    ----------
+    operator
+        (source, model) float32 matrix, or None where the sizes are equal and nothing is to be done.
+    blocks
+        Of each block of the output: its voxels, and the voxels of the model's grid that it needs. Both ascend.
+    size_in, size_out
+        Voxels on the model's and on the source's grid.
+    """
+
+    operator: Tensor | None
+    blocks: tuple[tuple[slice, slice], ...]
+    size_in: int
+    size_out: int
+
+    @classmethod
+    def between(cls, size_in: int, size_out: int, order: Literal[0, 1] = 1) -> Axis:
+        """Axis from `size_in` voxels to `size_out`: linear, or (0) the nearest voxel."""
+        operator = axis_operator(size_in, size_out, order)
+        used = operator != 0
+        first, last = used.int().argmax(1), size_in - used.flip(1).int().argmax(1)
+        # Where the model's grid is the finer one, blocks are smaller: they'd need many rows.
+        length = max(1, min(BLOCK, BLOCK * size_out // size_in))
+        starts = range(0, size_out, length)
+        outs = [slice(start, min(start + length, size_out)) for start in starts]
+        blocks = tuple((out, slice(int(first[out].min()), int(last[out].max()))) for out in outs)
+        return cls(None if size_in == size_out else operator.float(), blocks, size_in, size_out)
+
+    def restored(self, values: Tensor, block: tuple[slice, slice], axis: int) -> Tensor:
+        """`values` with axis `axis` (0, 1 or 2) brought from the block's input to its output voxels."""
+        if self.operator is None:
+            return values
+        lead, rest = values.shape[:axis], values.shape[axis + 1 :]
+        flat = values.reshape(*([-1] if lead else []), values.shape[axis], rest.numel())
+        result = self.operator[block] @ flat
+        return result.view(*lead, -1, *rest)
+
+
+class Decision(Protocol):
+    """How logits become a label; an index 0 is the background, others count the recipe's labels from 1."""
+
+    def prune(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Which classes matter where their logits lie between `low` and `high`.
+
+        Parameters
+        ----------
+        low, high
+            (..., C), all finite.
+
+        Returns
+        -------
+        tuple
+            (..., C): the classes that matter. (...): whether the index is certain, and the index where it is.
+        """
+
+    def pick(self, logits: Tensor, classes: Tensor) -> Tensor:
+        """(...) index from (..., k) logits of the `classes` (k,) that were kept."""
+
+
+class Softmax:
+    """The largest logit wins; of equal ones, the first."""
+
+    def prune(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Keep classes that may be the largest, as `Decision` says."""
+        kept = high >= low.amax(-1, keepdim=True)
+        return kept, kept.sum(-1) == 1, kept.byte().argmax(-1)
+
+    def pick(self, logits: Tensor, classes: Tensor) -> Tensor:
+        """Class of the largest logit."""
+        return classes[logits.argmax(-1)]
+
+
+class Sigmoid:
+    """Each region is where its logit is above 0; later regions paint over earlier ones."""
+
+    def prune(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Keep regions that may be visible, as `Decision` says."""
+        number = torch.arange(1, low.shape[-1] + 1)
+        whole = ((low > 0) * number).amax(-1)
+        kept = (high > 0) & (number >= whole[..., None])
+        return kept, kept.sum(-1) == (whole > 0), whole
+
+    def pick(self, logits: Tensor, classes: Tensor) -> Tensor:
+        """Number of the last region that holds the voxel."""
+        return ((logits > 0) * (classes + 1)).amax(-1)
+
+
+def bounds(values_RHWC: Tensor, axes: tuple[Axis, Axis, Axis]) -> tuple[Tensor, Tensor]:
+    """Smallest and largest logit that each block of one row of blocks needs: two (H blocks, W blocks, C).
+
+    Raises
+    ------
+    ModelError
+        Logits that are NaN or infinite.
+    """
+    low, high = torch.aminmax(values_RHWC, dim=0)
+    for axis in (0, 1):
+        needed = [into for _, into in axes[axis + 1].blocks]
+        low = torch.stack([low.narrow(axis, i.start, i.stop - i.start).amin(axis) for i in needed], axis)
+        high = torch.stack([high.narrow(axis, i.start, i.stop - i.start).amax(axis) for i in needed], axis)
+    if not (torch.isfinite(low).all() and torch.isfinite(high).all()):
+        raise ModelError("the network gives logits that are no finite numbers; --precision fp32 may help")
+    return low, high
+
+
+def restore_rows(
+    values_RHWC: Tensor, axes: tuple[Axis, Axis, Axis], row: int, decision: Decision, table: Labels, target: Labels
+) -> None:
+    """Decide one row of blocks and write its labels.
+
+    Parameters
+    ----------
+    values_RHWC
+        Logits of the rows that ``axes[0].blocks[row]`` needs, and no others.
+    axes
+        From the model's grid to the target's: rows, H, W.
+    row
+        Which block along the rows.
+    decision, table
+        What makes an index of logits, and the label value of each index.
+    target
+        (R, H, W) labels of the whole scan; a view will do.
+    """
+    rows, height, width = axes
+    out_rows = target[rows.blocks[row][0]]
+    kept, certain, index = decision.prune(*bounds(values_RHWC, axes))
+    sizes = [[out.stop - out.start for out, _ in axis.blocks] for axis in (height, width)]
+    out_rows[:] = np.repeat(np.repeat(table[index.numpy()], sizes[0], 0), sizes[1], 1)
+    for h, w in (~certain).nonzero().tolist():
+        (out_h, in_h), (out_w, in_w) = height.blocks[h], width.blocks[w]
+        classes = kept[h, w].nonzero().flatten()
+        part = values_RHWC[:, in_h, in_w].index_select(-1, classes)
+        part = rows.restored(part, rows.blocks[row], 0)
+        part = height.restored(part, height.blocks[h], 1)
+        part = width.restored(part, width.blocks[w], 2)
+        out_rows[:, out_h, out_w] = table[decision.pick(part, classes).numpy()]

@@ -1,0 +1,228 @@
+"""From the network's input to labels on the source's grid, in one pass over the scan.
+
+Windows go along one axis. What they say is summed in a `Slab` that holds the rows which windows still add to. Rows that
+are complete are divided by the sum of weights, put on the source's grid and decided, a block of rows at a time, and
+dropped. So memory depends on the classes and the window, not on the length of the scan.
+
+Every voxel's numbers are added and multiplied in an order that the scan, the model and the options alone decide: labels
+are the same whatever the slab is kept in, and whether or not restoring overlaps with the network.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+from torch import Tensor
+from torch.nn import functional
+
+from volseg.config import Recipe
+from volseg.inference.blend import gaussian_weight, weight_sum
+from volseg.inference.decide import Decision, Labels, Sigmoid, Softmax, restore_rows
+from volseg.inference.engines import Engine
+from volseg.inference.layout import Layout
+from volseg.inference.slab import Slab
+from volseg.inference.sliding import flip_sets, window_logits
+from volseg.preprocess import Prepared
+from volseg.volume import LabelVolume, Source
+
+#: Called with the number of windows that are done, and of all.
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where a slab is held, and whether rows are restored while the network works on those that follow.
+
+    Attributes
+    ----------
+    in_file
+        In a temporary file mapped to memory, not in memory itself.
+    overlap
+        Restoring takes a thread, and the slab the rows that are being restored.
+    """
+
+    in_file: bool = False
+    overlap: bool = True
+
+
+@dataclass
+class Streamed:
+    """What came out.
+
+    Attributes
+    ----------
+    labels
+        On the source's grid, not post-processed.
+    windows
+        Their number; mirrored passes aren't counted.
+    seconds
+        ``network``: until the last window was done; ``restore``: what waiting for restored rows took beside that.
+    """
+
+    labels: LabelVolume
+    windows: int
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+def layout_of(prepared: Prepared, recipe: Recipe) -> Layout:
+    """How a prepared scan is streamed."""
+    d, h, w = prepared.tensor_CDHW.shape[1:]
+    return Layout((d, h, w), prepared.box.shape, recipe.window, recipe.tile_step, prepared.nearest_axis)
+
+
+class _Restorer:
+    """Rows of the slab to labels, as they become complete."""
+
+    def __init__(self, layout: Layout, slab: Slab, passes: int, recipe: Recipe, target: Labels) -> None:
+        self.layout, self.slab, self.target = layout, slab, target
+        self.decision: Decision = Softmax() if recipe.output == "softmax" else Sigmoid()
+        self.table = np.array([0, *(label.value for label in recipe.labels)], dtype=target.dtype)
+        # Of each axis the part that isn't padding; each pass of a window adds its weight once.
+        places, sums = [], []
+        for axis in layout.turned:
+            (before, _), size = layout.padding[axis], layout.shape[axis]
+            places.append(slice(before, before + size))
+            sums.append(weight_sum(layout.padded[axis], layout.window[axis], layout.step))
+        self.place = (places[1], places[2])
+        self.row_sum = sums[0] * passes
+        self.plane_sum = sums[1][places[1], None] * sums[2][places[2]]
+        self.done = 0
+        self.cleared = 0
+
+    def restore(self, row: int) -> None:
+        """Decide what the rows before `row` suffice for, and drop the rows that are no longer needed."""
+        layout = self.layout
+        for block in range(self.done, layout.blocks_before(row)):
+            rows = layout.needed[block]
+            divisor = (self.row_sum[rows, None, None] * self.plane_sum).float()
+            values = self.slab.mean(rows, self.place, divisor)
+            restore_rows(values, layout.axes, block, self.decision, self.table, self.target)
+            self.done = block + 1
+        needed = layout.first_needed(row)
+        self.slab.clear(slice(self.cleared, needed))
+        self.cleared = needed
+
+
+class _Worker:
+    """Restoring, in a thread of its own or here; `waited` is how many seconds that held up the network."""
+
+    def __init__(self, restorer: _Restorer, pool: ThreadPoolExecutor | None) -> None:
+        self.restorer, self.pool = restorer, pool
+        self.pending: Future[None] | None = None
+        self.waited = 0.0
+
+    def complete(self, row: int) -> None:
+        """The rows before `row` are complete. With a thread, on return what came before them has been restored."""
+        with self._waiting():
+            if self.pool is None:
+                self.restorer.restore(row)
+            else:
+                self._settle()
+                self.pending = self.pool.submit(self.restorer.restore, row)
+
+    def finish(self, rows: int) -> None:
+        """All `rows` are complete: return when all is restored."""
+        self.complete(rows)
+        with self._waiting():
+            self._settle()
+
+    def _settle(self) -> None:
+        if self.pending is not None:
+            self.pending.result()
+
+    @contextmanager
+    def _waiting(self) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.waited += time.perf_counter() - start
+
+
+def stream(
+    prepared: Prepared,
+    engines: Sequence[Engine],
+    recipe: Recipe,
+    source: Source,
+    *,
+    mirrored: Sequence[int] = (),
+    placement: Placement | None = None,
+    progress: Progress | None = None,
+) -> Streamed:
+    """Labels of a scan: windows averaged with a Gaussian weight, restored on the source's grid and decided there.
+
+    Logits are interpolated linearly and decided on the source's grid: the largest wins (softmax), or each region whose
+    logit is above 0 is painted in the recipe's order (sigmoid). Labels themselves are never interpolated. What the
+    network didn't see is background.
+
+    Parameters
+    ----------
+    prepared
+        The network's input; where it is smaller than the window it is padded with 0, the mean of a normalised scan.
+    engines
+        One a fold; their logits are averaged.
+    recipe
+        Window, step, labels and output.
+    source
+        Of the scan.
+    mirrored
+        Axes (0 D, 1 H, 2 W) along which mirrored passes are averaged.
+    placement
+        Of the slab; in memory unless given.
+    progress
+        Called after each window.
+
+    Raises
+    ------
+    RefusalError
+        Code ``memory``: no room for the slab's file.
+    ModelError
+        Logits that are no finite numbers.
+    """
+    placement = placement or Placement()
+    table = recipe.label_table()
+    dtype = np.uint8 if max(label.value for label in table) < 256 else np.uint16
+    array: Labels = np.zeros(prepared.source.shape, dtype=dtype)
+    layout = layout_of(prepared, recipe)
+    target = prepared.axes.apply(array)[prepared.box.slices].transpose(layout.turned)
+    flips = flip_sets(mirrored)
+    slab = Slab(layout.open_rows(overlap=placement.overlap), (*layout.plane, recipe.outputs), in_file=placement.in_file)
+    restorer = _Restorer(layout, slab, len(flips) * len(engines), recipe, target)
+    start = time.perf_counter()
+    with ThreadPoolExecutor(1) as pool:
+        worker = _Worker(restorer, pool if placement.overlap else None)
+        windows = _sum_windows(prepared.tensor_CDHW, engines, layout, flips, slab, worker, progress)
+    total = time.perf_counter() - start
+    labels = LabelVolume(array, prepared.source, table, source, f"{recipe.name} {recipe.version}")
+    seconds = {"network": round(total - worker.waited, 4), "restore": round(worker.waited, 4)}
+    return Streamed(labels, windows, seconds)
+
+
+def _sum_windows(
+    tensor_CDHW: Tensor,
+    engines: Sequence[Engine],
+    layout: Layout,
+    flips: Sequence[list[int]],
+    slab: Slab,
+    worker: _Worker,
+    progress: Progress | None,
+) -> int:
+    """Add what the network says of each window to the slab, and return the number of windows."""
+    first, *others = layout.turned
+    weight_RHW = gaussian_weight(layout.window).permute(layout.turned)
+    if any(map(any, layout.padding)):
+        tensor_CDHW = functional.pad(tensor_CDHW, [n for pair in reversed(layout.padding) for n in pair])
+    count, passes = sum(map(len, layout.windows)), 0
+    for row in layout.windows:
+        begin = row[0][first].start
+        worker.complete(begin)
+        for place, logits_DHWC in window_logits(tensor_CDHW, engines, row, flips):
+            slab.add(begin, (place[others[0]], place[others[1]]), logits_DHWC.permute(*layout.turned, 3), weight_RHW)
+            passes += 1
+            if progress is not None and passes % (len(flips) * len(engines)) == 0:
+                progress(passes // (len(flips) * len(engines)), count)
+    worker.finish(layout.padded[first])
+    return count
