@@ -11,7 +11,7 @@ PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13; do \
 BENCHMARKS := $(filter-out benchmarks/_%,$(sort $(wildcard benchmarks/*.py)))
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo check test test-readers bench fuzz peers clean
+.PHONY: help install demo check test test-readers bench fuzz peers nnunet-peers clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name what; do \
@@ -59,6 +59,10 @@ bench: install  ## measure what the README claims
 peers: install  ## make .venv-peers with dicom2nifti and dcm2niix, for benchmarks/geometry
 	@test -x .venv-peers/bin/python || $(RUN) -m venv .venv-peers
 	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check --no-compile -r benchmarks/peers.txt
+
+nnunet-peers: install  ## make .venv-nnunet with nnunetv2, for benchmarks/record_*.py
+	@test -x .venv-nnunet/bin/python || $(RUN) -m venv .venv-nnunet
+	.venv-nnunet/bin/python -m pip install --quiet --disable-pip-version-check --no-compile -r benchmarks/nnunet.txt
 
 # The guided fuzzer stays out of .venv: nothing else needs it.
 fuzz: install  ## damaged files against the loaders, guided by coverage

@@ -98,7 +98,8 @@ def network_config(architecture: Architecture, where: str) -> NetworkConfig:
         kernels=_triples(arguments.kernel_sizes, stages),
         strides=_triples(arguments.strides, stages),
         convolutions=_spread(counts, stages),
-        decoder_convolutions=_spread(arguments.n_conv_per_stage_decoder, stages - 1),
+        # nnU-Net counts these from the lowest stage up
+        decoder_convolutions=_spread(arguments.n_conv_per_stage_decoder, stages - 1)[::-1],
         encoder="residual_blocks" if name == "ResidualEncoderUNet" else "convolutions",
         downsampling="strided",
         normalisation=_NORMALISATIONS[normalisation],
