@@ -15,7 +15,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from volseg.errors import RecipeError
 from volseg.geometry import ORIENTATIONS
-from volseg.volume import ANATOMICAL_STRUCTURE, Code, Label
+from volseg.volume import ANATOMICAL_STRUCTURE, Code, Label, canonical_modality
 
 
 def _ascending(pair: tuple[float, float]) -> tuple[float, float]:
@@ -432,12 +432,6 @@ class Recipe(Section):
     def label_table(self) -> tuple[Label, ...]:
         """Return the labels as the rest of volseg takes them, in ascending order of value."""
         return tuple(sorted((label.label() for label in self.labels), key=lambda label: label.value))
-
-
-def canonical_modality(name: str) -> str:
-    """DICOM's term for a modality: MRI is MR, PET is PT."""
-    upper = name.strip().upper()
-    return {"MRI": "MR", "PET": "PT"}.get(upper, upper)
 
 
 def validation_problem(error: ValidationError) -> str:

@@ -15,6 +15,12 @@ from volseg.geometry import Geometry
 Voxels = npt.NDArray[np.generic]
 
 
+def canonical_modality(name: str) -> str:
+    """DICOM's term for a modality: MRI is MR, PET is PT."""
+    upper = name.strip().upper()
+    return {"MRI": "MR", "PET": "PT"}.get(upper, upper)
+
+
 @dataclass(frozen=True, kw_only=True)
 class NiftiSource:
     """What a NIfTI header says beside the affine, to be written back with the mask.

@@ -10,7 +10,7 @@ from typing import Literal
 
 import torch
 
-from volseg.config import Recipe, canonical_modality
+from volseg.config import Recipe
 from volseg.errors import InputError, ModelError, UsageError
 from volseg.geometry import Geometry
 from volseg.inference.engines import Precision, TorchEngine
@@ -22,7 +22,7 @@ from volseg.network.unet import UNet, check_window
 from volseg.postprocess.rules import apply_rules
 from volseg.preprocess import prepare
 from volseg.preprocess.grid import model_axes
-from volseg.volume import LabelVolume, Volume
+from volseg.volume import LabelVolume, Volume, canonical_modality
 
 #: How far a spacing or field of view may lie outside the range of the training cases, as a factor.
 RANGE_MARGIN = 1.25

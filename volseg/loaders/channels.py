@@ -12,14 +12,17 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from volseg.config import ChannelConfig
 from volseg.errors import GeometryError, InputError, RefusalError
 from volseg.geometry import Geometry
 from volseg.loaders.candidate import Candidate, refusal, safe_name
 from volseg.volume import Volume, Voxels
+
+if TYPE_CHECKING:
+    from volseg.config import ChannelConfig
 
 #: A channel must cover at least this share of the first one's grid.
 COVERED_SHARE = 0.5

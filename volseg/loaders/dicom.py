@@ -10,7 +10,6 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
 
-from volseg.config import canonical_modality
 from volseg.errors import GeometryError, InputError, RefusalError
 from volseg.geometry import FARTHEST_MM, Geometry
 from volseg.loaders import archive
@@ -23,11 +22,30 @@ from volseg.loaders.dicom_pixels import same_image
 from volseg.loaders.dicom_values import DISTINGUISHING, IDENTITY, SEQUENCE
 from volseg.loaders.split import Part, split_planes
 from volseg.loaders.stack import Plane
+from volseg.volume import canonical_modality
 
 #: Longest part of a case name that is the series description.
 DESCRIPTION_LENGTH = 40
 #: What the files of one series share, beside their series UID, even where an anonymiser gave that to several.
 _SHARED = ("StudyInstanceUID", "SeriesInstanceUID", "PatientID", "Modality")
+
+
+#: What `_check_pixels` looks at.
+_PIXELS = (
+    "SOPClassUID",
+    "MediaStorageSOPClassUID",
+    "SamplesPerPixel",
+    "PhotometricInterpretation",
+    "ImageType",
+    "BitsAllocated",
+    "BitsStored",
+    "HighBit",
+    "PixelRepresentation",
+    "Rows",
+    "Columns",
+    "ModalityLUTSequence",
+    "TransferSyntaxUID",
+)
 
 
 def group_series(headers: Iterable[Header]) -> list[list[Header]]:
@@ -123,26 +141,6 @@ def _candidate(
     )
 
 
-def damaged(path: Path, error: RefusalError) -> Candidate:
-    """Candidate from a file that claims to be DICOM and can't be read."""
-    return Candidate(
-        # Not the file's name: an export may name files after patients.
-        name=f"unreadable-{digest8([path.name])}",
-        kind="dicom",
-        modality=None,
-        description=path.name,
-        path=path,
-        files=(path,),
-        series_uid=None,
-        series_number=None,
-        geometry=None,
-        channels=1,
-        usable=False,
-        reason=error.reason,
-        code=error.code,
-    )
-
-
 def _instance_ids(images: Sequence[Header]) -> list[str]:
     """SOP instance UIDs, or where there are none at all, what the files hold."""
     return [image.sop_instance_uid or hashlib.sha256(archive.read_bytes(image.path)).hexdigest() for image in images]
@@ -166,7 +164,10 @@ def _without_copies(headers: Sequence[Header]) -> tuple[list[Header], list[Ignor
 
 def _check_pixels(headers: Sequence[Header]) -> None:
     """Refuse what makes no volume, whatever its geometry."""
-    for header in headers:
+    # The images of a series mostly say the same of their pixels: the first of each kind answers for the others.
+    kinds = {tuple(map(header.text, _PIXELS)): header for header in reversed(headers)}
+    odd = [header for header in headers if header.problem or header.frames]
+    for header in sorted({id(header): header for header in (*kinds.values(), *odd)}.values(), key=lambda h: h.path):
         name = header.path.name
         kind = class_name(header.sop_class_uid)
         if is_projection(header.sop_class_uid):
@@ -232,11 +233,17 @@ def _planes(images: Sequence[Header]) -> list[Plane]:
                 spacing_mm=(spacing[1], spacing[0]),
                 size=(columns, rows),
                 frame=header.text("FrameOfReferenceUID"),
-                tags={keyword: _comparable(header.text(keyword)) for keyword in DISTINGUISHING}
-                | {"ComplexImageComponent": _component(header)},
+                tags=_tags(header),
             )
         )
     return planes
+
+
+def _tags(image: Header) -> dict[str, str]:
+    tags = {keyword: _comparable(text) for keyword in DISTINGUISHING if (text := image.text(keyword))}
+    if component := _component(image):
+        tags["ComplexImageComponent"] = component
+    return tags
 
 
 @lru_cache(maxsize=1 << 12)

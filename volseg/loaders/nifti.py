@@ -7,7 +7,6 @@ from pathlib import Path
 
 from volseg.loaders import archive, voxel_file
 from volseg.loaders.candidate import Candidate
-from volseg.loaders.nifti_header import layout, starts_like_nifti
 from volseg.volume import Volume
 
 _SUFFIXES = (".nii.gz", ".nii")
@@ -24,7 +23,11 @@ def is_pair(path: Path) -> bool:
 
     Other programs use these endings too: the header's first bytes decide, and without a header there is no pair.
     """
-    return (header := pair_header(path)) is not None and starts_like_nifti(header)
+    if (header := pair_header(path)) is None:
+        return False
+    from volseg.loaders.nifti_header import starts_like_nifti
+
+    return starts_like_nifti(header)
 
 
 def pair_header(path: Path) -> Path | None:
@@ -48,6 +51,9 @@ def stem(path: Path) -> str:
 
 def describe(path: Path) -> Candidate:
     """Candidate from one file, by its header; damage is noticed by the file's size."""
+    # Imported here and below, since it takes nibabel along, and most folders hold DICOM.
+    from volseg.loaders.nifti_header import layout
+
     return voxel_file.describe(path, stem(path), "nifti", layout)
 
 
@@ -64,6 +70,8 @@ def read(candidate: Candidate) -> Volume:
     InputError
         Codes ``unreadable`` and ``not-finite``.
     """
+    from volseg.loaders.nifti_header import layout
+
     return voxel_file.read(candidate, "nifti", layout)
 
 

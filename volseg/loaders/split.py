@@ -15,7 +15,7 @@ import numpy as np
 
 from volseg.errors import GeometryError
 from volseg.geometry import Floats, orientation_from_affine, ras_from_lps
-from volseg.loaders.stack import SAME_DIRECTION, SAME_POSITION_MM, SAME_SPACING_SHARE, Plane, Stack, stack_planes, unit
+from volseg.loaders.stack import SAME_POSITION_MM, Plane, Stack, same_direction, same_spacing, stack_planes, unit
 
 #: Planes that face directions less than this apart may belong to one stack, in degrees.
 FACING_DEGREES = 45.0
@@ -107,8 +107,8 @@ def _alike(planes: Sequence[Plane]) -> list[list[int]]:
             if (
                 plane.size == first.size
                 and plane.frame == first.frame
-                and np.abs(np.subtract(plane.row + plane.column, first.row + first.column)).max() <= SAME_DIRECTION
-                and np.abs(np.divide(plane.spacing_mm, first.spacing_mm) - 1).max() <= SAME_SPACING_SHARE
+                and same_direction(plane, first)
+                and same_spacing(plane, first)
             ):
                 group.append(index)
                 break

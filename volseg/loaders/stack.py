@@ -128,6 +128,17 @@ def unit(vector: Sequence[float] | Floats) -> Floats:
     return np.asarray(array / np.linalg.norm(array))
 
 
+def same_direction(one: Plane, two: Plane) -> bool:
+    """Whether two planes face the same way, to within `SAME_DIRECTION`."""
+    pairs = zip(one.row + one.column, two.row + two.column, strict=True)
+    return all(abs(a - b) <= SAME_DIRECTION for a, b in pairs)
+
+
+def same_spacing(one: Plane, two: Plane) -> bool:
+    """Whether two planes have one pixel spacing, to within `SAME_SPACING_SHARE`."""
+    return all(abs(a / b - 1) <= SAME_SPACING_SHARE for a, b in zip(one.spacing_mm, two.spacing_mm, strict=True))
+
+
 def _check_alike(planes: Sequence[Plane]) -> None:
     first = planes[0]
     row, column = np.array(first.row), np.array(first.column)
@@ -145,15 +156,13 @@ def _check_alike(planes: Sequence[Plane]) -> None:
                 " compared; separate the images",
                 code="mixed-frame",
             )
-        turned = np.abs(np.array(plane.row + plane.column) - np.array(first.row + first.column)).max()
-        if turned > SAME_DIRECTION:
+        if not same_direction(plane, first):
             raise GeometryError(
                 f"{first.name} and {plane.name} face different ways: orientation {_listed(first.row + first.column)}"
                 f" against {_listed(plane.row + plane.column)}; separate the images",
                 code="mixed-orientation",
             )
-        spacing_off = np.abs(np.array(plane.spacing_mm) / np.array(first.spacing_mm) - 1).max()
-        if plane.size != first.size or spacing_off > SAME_SPACING_SHARE:
+        if plane.size != first.size or not same_spacing(plane, first):
             raise GeometryError(
                 f"{first.name} has {_pixels(first)} and {plane.name} has {_pixels(plane)}; separate the images",
                 code="mixed-size",
@@ -172,7 +181,8 @@ def _check_gaps(planes: Sequence[Plane], distances: Floats) -> None:
     """Refuse doubled and absent slices; `distances` are those between neighbours along the normal."""
     for index in np.flatnonzero(distances <= SAME_POSITION_MM).tolist():
         first, second = planes[index], planes[index + 1]
-        differ = [name for name in first.tags if first.tags[name] != second.tags.get(name)]
+        names = dict.fromkeys((*first.tags, *second.tags))
+        differ = [name for name in names if first.tags.get(name) != second.tags.get(name)]
         raise GeometryError(
             f"{first.name} and {second.name} are two images at one position"
             + (f", differing in {', '.join(differ)}" if differ else "")

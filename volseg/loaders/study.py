@@ -8,21 +8,28 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from volseg.config import ChannelConfig
 from volseg.errors import InputError, UsageError
-from volseg.loaders import archive, dicom, metaimage, nifti, nrrd
+from volseg.loaders import archive, dicom
 from volseg.loaders.candidate import Candidate, Ignored, digest8, relative
 from volseg.loaders.channels import from_files, from_study
-from volseg.loaders.dicom_header import Header, read_header, tolerant
+from volseg.loaders.classify import Found, classify
+from volseg.loaders.dicom_header import Header, tolerant
+from volseg.loaders.header_process import classify_all
 from volseg.volume import Volume
 
 __all__ = ["Candidate", "Ignored", "Study", "find", "load"]
 
+if TYPE_CHECKING:
+    from volseg.config import ChannelConfig
+
 #: Files that are looked at, at the same time: a network drive answers slowly, and several questions at once.
-THREADS = 8
+THREADS = 4
 #: Files that a thread takes at once.
 CHUNK = 16
+#: From so many files on it pays to start processes.
+MANY = 2000
 #: Called with the number of files that were looked at, and with how many there are.
 Progress = Callable[[int, int], None]
 
@@ -140,8 +147,11 @@ def _walk(root: Path, ignored: list[Ignored]) -> Iterator[Path]:
         seen.add((status.st_dev, status.st_ino))
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         paths = [Path(folder, name) for name in files if not name.startswith(".")]
-        ignored += [Ignored(path, "a link that leads nowhere") for path in paths if not path.exists()]
-        yield from (path for path in paths if path.is_file())
+        for path in paths:
+            if path.is_file():
+                yield path
+            elif not path.exists():
+                ignored.append(Ignored(path, "a link that leads nowhere"))
 
 
 def _candidates(paths: Sequence[Path], ignored: list[Ignored], progress: Progress | None) -> list[Candidate]:
@@ -161,35 +171,20 @@ def _candidates(paths: Sequence[Path], ignored: list[Ignored], progress: Progres
     return candidates
 
 
-def _looked_at(paths: Sequence[Path], progress: Progress | None) -> Iterator[Header | Ignored | Candidate]:
+def _looked_at(paths: Sequence[Path], progress: Progress | None) -> Iterator[Found]:
     """What each file is, in the order of the paths."""
-    chunks = [paths[start : start + CHUNK] for start in range(0, len(paths), CHUNK)]
     done = 0
+    for found in classify_all(paths) if len(paths) >= MANY else _in_threads(paths):
+        yield from found
+        done += len(found)
+        if progress is not None:
+            progress(done, len(paths))
+
+
+def _in_threads(paths: Sequence[Path]) -> Iterator[list[Found]]:
+    chunks = [paths[start : start + CHUNK] for start in range(0, len(paths), CHUNK)]
     with ThreadPoolExecutor(THREADS) as pool:
-        for found in pool.map(lambda chunk: [_classify(path) for path in chunk], chunks):
-            yield from found
-            done += len(found)
-            if progress is not None:
-                progress(done, len(paths))
-
-
-def _classify(path: Path) -> Header | Ignored | Candidate:
-    """Tell the file of an image, the header of a DICOM file and anything else apart."""
-    if nifti.is_nifti_name(path):
-        return nifti.describe(path)
-    if nrrd.is_nrrd_name(path):
-        return nrrd.describe(path)
-    if metaimage.is_metaimage_name(path):
-        return metaimage.describe(path)
-    if (header := nifti.pair_header(path)) is not None and nifti.is_pair(path):
-        # A pair is one image, and its header stands for it.
-        return nifti.describe(path) if path == header else Ignored(path, f"the voxels of {header.name}")
-    try:
-        return read_header(path) or Ignored(path, "no image that volseg reads")
-    except InputError as error:
-        if isinstance(error.__cause__, OSError):
-            return Ignored(path, error.reason)
-        return dicom.damaged(path, error)
+        yield from pool.map(lambda chunk: [classify(path) for path in chunk], chunks)
 
 
 def _linked(item: Ignored, candidates: Sequence[Candidate]) -> Ignored:

@@ -1,0 +1,52 @@
+"""What a file is: the image of a format, one DICOM image of a series, or nothing to segment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from volseg.errors import InputError, RefusalError
+from volseg.loaders import metaimage, nifti, nrrd
+from volseg.loaders.candidate import Candidate, Ignored, digest8
+from volseg.loaders.dicom_header import Header, read_header
+
+#: What a file turns out to be.
+Found = Header | Ignored | Candidate
+
+
+def classify(path: Path) -> Found:
+    """Tell the file of an image, the header of a DICOM file and anything else apart, by headers alone."""
+    if nifti.is_nifti_name(path):
+        return nifti.describe(path)
+    if nrrd.is_nrrd_name(path):
+        return nrrd.describe(path)
+    if metaimage.is_metaimage_name(path):
+        return metaimage.describe(path)
+    if (header := nifti.pair_header(path)) is not None and nifti.is_pair(path):
+        # A pair is one image, and its header stands for it.
+        return nifti.describe(path) if path == header else Ignored(path, f"the voxels of {header.name}")
+    try:
+        return read_header(path) or Ignored(path, "no image that volseg reads")
+    except InputError as error:
+        if isinstance(error.__cause__, OSError):
+            return Ignored(path, error.reason)
+        return _damaged(path, error)
+
+
+def _damaged(path: Path, error: RefusalError) -> Candidate:
+    """Candidate from a file that claims to be DICOM and can't be read."""
+    return Candidate(
+        # Not the file's name: an export may name files after patients.
+        name=f"unreadable-{digest8([path.name])}",
+        kind="dicom",
+        modality=None,
+        description=path.name,
+        path=path,
+        files=(path,),
+        series_uid=None,
+        series_number=None,
+        geometry=None,
+        channels=1,
+        usable=False,
+        reason=error.reason,
+        code=error.code,
+    )
