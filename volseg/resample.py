@@ -23,6 +23,8 @@ Order = Literal[0, 1, 3]
 
 #: Rows of an operator that are applied at once, and slices of a scan: large enough for matrix products to be fast.
 ROWS, SLAB = 32, 16
+#: Voxels by which an axis is continued for a cubic spline: what a voxel so far away adds is 10^-7 of its value.
+PADDING = 12
 #: A number of a map between voxel indices that is this near to a whole one is that one, and differs by rounding alone.
 WHOLE = 1e-9
 
@@ -44,9 +46,17 @@ def axis_operator(size_in: int, size_out: int, order: Order) -> Tensor:
         return torch.ones((size_out, 1), dtype=torch.float64)
     if order == 0:
         return torch.from_numpy(identity)[nearest_index(size_in, size_out)]
-    # zoom rounds size_in * factor, which is size_out to within rounding errors of the quotient.
-    factors = (size_out / size_in, 1)
-    return torch.from_numpy(ndimage.zoom(identity, factors, order=order, mode="nearest", grid_mode=True))
+    # Beyond the edges their values are repeated, far enough for what lies further not to matter (as scipy's zoom does).
+    padded = np.pad(identity, ((PADDING, PADDING), (0, 0)), mode="edge")
+    centres = size_in / size_out * (np.arange(size_out) + 0.5) - 0.5 + PADDING
+    low = np.floor(centres).astype(np.intp)
+    share = (centres - low)[:, None]
+    rest = 1 - share
+    if order == 1:
+        return torch.from_numpy(rest * padded[low] + share * padded[low + 1])
+    c = ndimage.spline_filter1d(padded, 3, axis=0)
+    weights = (rest**3, 4 - 6 * share**2 + 3 * share**3, 4 - 6 * rest**2 + 3 * rest**3, share**3)
+    return torch.from_numpy(sum(weight * c[low + step] for step, weight in enumerate(weights, -1)) / 6)
 
 
 def resize(array_CDHW: Tensor, shape: Shape, *, order: Order, nearest: int | None = None) -> Tensor:
@@ -69,7 +79,7 @@ def resize(array_CDHW: Tensor, shape: Shape, *, order: Order, nearest: int | Non
     result = array_CDHW.new_empty((array_CDHW.shape[0], *shape))
     for channel, resized in zip(array_CDHW, result, strict=True):
         if nearest is None:
-            lowest, highest = torch.aminmax(channel)
+            lowest, highest = (float(value) for value in torch.aminmax(channel))
             torch.clamp(_resize_axes(channel, shape, order), lowest, highest, out=resized)
         else:
             _resize_slices(channel, order, nearest, resized)
@@ -124,16 +134,16 @@ def _resize_planes(channel_DHW: Tensor, shape: tuple[int, int], order: Order) ->
     columns = _operator_blocks(width, w, order, channel_DHW)
     result = channel_DHW.new_empty((depth, h, w))
     for start in range(0, depth, SLAB):
-        slab = channel_DHW[start : start + SLAB]
-        if width != w:
-            lines = slab.reshape(-1, width)
-            slab = torch.cat([lines[:, into] @ operator.T for _, into, operator in columns], 1)
-            slab = slab.view(-1, height, w)
+        slab, done = channel_DHW[start : start + SLAB], result[start : start + SLAB]
         if height != h:
+            between = done if width == w else slab.new_empty((len(slab), h, width))
             for out, into, operator in rows:
-                result[start : start + SLAB, out] = torch.matmul(operator, slab[:, into])
-        else:
-            result[start : start + SLAB] = slab
+                torch.bmm(operator.expand(len(slab), *operator.shape), slab[:, into], out=between[:, out])
+            slab = between
+        if width != w:
+            lines, done_lines = slab.reshape(-1, width), done.view(-1, w)
+            for out, into, operator in columns:
+                torch.mm(lines[:, into], operator.T, out=done_lines[:, out])
     return result
 
 
