@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from tests.dicom_files import Array, lps_affine, rotation
 from volseg.geometry import Geometry
-from volseg.resample import Order, axis_operator, resampled, resize, straight_grid, tilt_degrees
+from volseg.resample import Order, axis_operator, nearest_index, resampled, resize, straight_grid, tilt_degrees
 
 sizes = st.integers(2, 9)
 
@@ -58,6 +58,62 @@ def test_an_axis_of_one_voxel_is_repeated() -> None:
 @pytest.mark.parametrize("order", [1, 3])
 def test_rows_of_an_operator_sum_to_one(order: Order) -> None:
     torch.testing.assert_close(axis_operator(7, 19, order).sum(1), torch.ones(19, dtype=torch.float64))
+
+
+def slice_by_slice(array: np.ndarray, shape: tuple[int, ...], order: Order, axis: int) -> np.ndarray:
+    """The slow way: every slice resized and clipped by itself, then the nearest slice at each place."""
+    channels = []
+    for channel in array:
+        slices = np.moveaxis(channel, axis, 0)
+        plane = [size for other, size in enumerate(shape) if other != axis]
+        resized = np.stack([oracle(one[None], tuple(plane), order)[0] for one in slices])
+        centres = (np.arange(shape[axis]) + 0.5) * (len(slices) / shape[axis]) - 0.5
+        points = np.meshgrid(centres, *(np.arange(size) for size in plane), indexing="ij")
+        nearest = ndimage.map_coordinates(resized, points, order=0, mode="nearest")
+        channels.append(np.moveaxis(nearest, 0, axis))
+    return np.stack(channels)
+
+
+@given(
+    old=st.tuples(sizes, sizes, sizes),
+    new=st.tuples(sizes, sizes, sizes),
+    order=st.sampled_from([1, 3]),
+    axis=st.integers(0, 2),
+    seed=st.integers(0, 99),
+)
+def test_slice_by_slice(
+    old: tuple[int, int, int], new: tuple[int, int, int], order: Order, axis: int, seed: int
+) -> None:
+    array = np.random.default_rng(seed).normal(size=(2, *old))
+    got = resize(torch.from_numpy(array), new, order=order, nearest=axis)
+    np.testing.assert_allclose(got.numpy(), slice_by_slice(array, new, order, axis), atol=1e-12)
+
+
+@given(st.integers(1, 900), st.integers(1, 900))
+def test_the_nearest_slice_is_the_one_that_scipy_takes(old: int, new: int) -> None:
+    centres = float(old) / new * (np.arange(new) + 0.5) - 0.5
+    expected = ndimage.map_coordinates(np.arange(old), centres[None], order=0, mode="nearest")
+    assert nearest_index(old, new).tolist() == expected.tolist()
+    assert axis_operator(old, new, 0).argmax(1).tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize("shape", [(90, 40, 33), (35, 90, 50), (40, 38, 100)])
+@pytest.mark.parametrize("order", [1, 3])
+def test_large_axes_in_single_precision(shape: tuple[int, int, int], order: Order) -> None:
+    """Axes of several blocks and slabs, of which weights that don't matter are left out."""
+    array = np.random.default_rng(0).normal(size=(1, 70, 41, 80)).astype(np.float32)
+    got = resize(torch.from_numpy(array), shape, order=order)
+    assert got.dtype == torch.float32
+    np.testing.assert_allclose(got.numpy(), oracle(array.astype(float), shape, order), atol=3e-6)
+
+
+def test_the_input_is_left_as_it_is() -> None:
+    array = torch.arange(24.0).reshape(1, 2, 3, 4)
+    before = array.clone()
+    for nearest in (None, 0, 1, 2):
+        for shape in ((4, 3, 4), (2, 5, 4), (1, 2, 7)):
+            resize(array, shape, order=3, nearest=nearest)
+            assert torch.equal(array, before)
 
 
 # any grid onto any other

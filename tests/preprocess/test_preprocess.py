@@ -1,17 +1,27 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from scipy import ndimage
 
 from volseg.config import STORED_KJI, IntensityConfig, Recipe, recipe_from_dict
 from volseg.geometry import ORIENTATIONS, Geometry
+from volseg.inference.predictor import load_model
+from volseg.loaders import load
 from volseg.preprocess import model_shape, prepare, prepare_labels
-from volseg.preprocess.intensity import normalise
+from volseg.preprocess.grid import Box
+from volseg.preprocess.intensity import content_mask, normalise
 from volseg.volume import Label, LabelVolume, Volume
 
+SAMPLE = Path(__file__).parents[2] / "sample_data" / "hippocampus" / "imagesTr" / "hippocampus_017.nii.gz"
 LABELS = (Label(value=1, name="a", colour=(1, 2, 3)), Label(value=4, name="b", colour=(3, 2, 1)))
 
 
@@ -96,6 +106,114 @@ def test_clip_to_quantiles_of_the_case() -> None:
     got = normalise(values, config)
     assert got.min() == 5
     assert got.max() == 90
+
+
+def test_masked_zscore_worked_by_hand() -> None:
+    """Content is 2, 6 and the hole between them; mean 8 / 3, and 0 outside."""
+    array = np.zeros((5, 3, 3), np.float32)
+    array[1:4] = 6
+    array[1, :, :] = 2
+    array[2, 1, 1] = 0
+    mask = content_mask(array[None])
+    assert mask.sum() == 27
+    assert mask[2, 1, 1]
+    inside = array[1:4]
+    got = normalise(torch.from_numpy(array.copy()), IntensityConfig(use_mask=True), mask).numpy()
+    np.testing.assert_allclose(got[1:4], (inside - inside.mean()) / inside.std(), atol=1e-6)
+    assert not got[[0, 4]].any()
+
+
+@given(
+    arrays.arrays(
+        np.int8,
+        st.tuples(st.integers(1, 2), *(st.integers(1, 6),) * 3),
+        elements=st.sampled_from([0, 0, 1, 1, 1, -3]),
+    )
+)
+def test_content_has_its_holes_filled(array: np.ndarray) -> None:
+    expected = ndimage.binary_fill_holes((array != 0).any(0))
+    assert np.array_equal(content_mask(array).numpy(), expected)
+
+
+def test_each_channel_has_its_own_scheme_and_the_scan_is_left_as_it_is() -> None:
+    rng = np.random.default_rng(0)
+    array = rng.normal(100, 20, (3, 4, 5, 6)).astype(np.float32)
+    channels = [
+        {"name": "a", "modalities": ["MR"]},
+        {"name": "b", "modalities": ["MR"], "intensity": {"scheme": "fixed", "mean": 100, "std": 20}},
+        {"name": "c", "modalities": ["MR"], "intensity": {"scheme": "zscore"}},
+    ]
+    before = array.copy()
+    volume = Volume(array, Geometry((4, 5, 6), affine_of("RAS", (1.0, 1.0, 1.0))))
+    got = prepare(volume, recipe(channels=channels)).tensor_CDHW.numpy()
+    assert np.array_equal(array, before)
+    assert np.array_equal(got[0], array[0])
+    np.testing.assert_allclose(got[1], (array[1] - 100) / 20, atol=1e-6)
+    np.testing.assert_allclose(got[2], (array[2] - array[2].mean()) / array[2].std(), atol=1e-5)
+
+
+def test_a_crop_is_normalised_and_resampled_by_itself() -> None:
+    """As a scan that ends where the content does would be."""
+    rng = np.random.default_rng(1)
+    content = rng.integers(1, 900, (4, 6, 5)).astype(np.int16)
+    array = np.pad(content, ((2, 1), (0, 3), (1, 0)))
+    choices = recipe(crop="nonzero", spacing_mm=[0.7, 2.0, 1.5], orientation="SAR", intensity={"scheme": "zscore"})
+    whole = prepare(Volume(array, Geometry(array.shape, affine_of("RPS", (1.0, 1.2, 1.4)))), choices)
+    alone = prepare(Volume(content, Geometry(content.shape, affine_of("RPS", (1.0, 1.2, 1.4)))), choices)
+    torch.testing.assert_close(whole.tensor_CDHW, alone.tensor_CDHW)
+    assert whole.turned_shape == (6, 9, 7)
+    # In S, A, R: one slice below, the three behind become those in front of the content, two to the left.
+    assert whole.box == Box((1, 3, 2), (5, 6, 4))
+    assert alone.box == Box((0, 0, 0), (5, 6, 4))
+
+
+def test_without_a_crop_all_of_the_scan_is_seen() -> None:
+    array = np.zeros((4, 6, 5), np.int16)
+    array[1:3, 2:4, 2:4] = 7
+    prepared = prepare(Volume(array, Geometry(array.shape, affine_of("RAS", (1.0, 1.0, 1.0)))), recipe())
+    assert prepared.box == Box((0, 0, 0), (4, 6, 5))
+    assert prepared.tensor_CDHW.shape == (1, 4, 6, 5)
+
+
+def test_thick_slices_are_kept_apart_there_and_back() -> None:
+    array = np.zeros((6, 6, 3), np.int16)
+    array[:, :, 1] = 100
+    array[3:, :, 2] = 50
+    volume = Volume(array, Geometry(array.shape, affine_of("RAS", (1.0, 1.0, 5.0))))
+    together = prepare(volume, recipe(spacing_mm=[1.0, 1.0, 2.5]))
+    apart = prepare(volume, recipe(spacing_mm=[1.0, 1.0, 2.5], resampling={"separate_axis": "auto"}))
+    assert together.nearest_axis is None
+    assert apart.nearest_axis == 2
+    assert apart.tensor_CDHW[0, 0, 0].tolist() == [0, 0, 100, 100, 0, 0]
+    assert apart.tensor_CDHW[0, 5, 0].tolist() == [0, 0, 100, 100, 50, 50]
+    assert not set(together.tensor_CDHW[0, 0, 0].tolist()) <= {0, 100}
+
+
+def test_images_may_be_resampled_linearly() -> None:
+    volume = Volume(np.array([0, 4], np.int16).reshape(2, 1, 1), Geometry((2, 1, 1), affine_of("RAS", (2.0, 1.0, 1.0))))
+    got = prepare(volume, recipe(spacing_mm=[1, 1, 1], resampling={"image_order": 1})).tensor_CDHW.flatten().tolist()
+    assert got == [0.0, 1.0, 3.0, 4.0]
+
+
+def test_labels_are_cropped_with_their_scan() -> None:
+    array = np.zeros((6, 4, 5), np.uint8)
+    array[2:4] = 1
+    array[3, 1] = 4
+    labels = LabelVolume(array, Geometry(array.shape, affine_of("LAS", (1.0, 1.0, 1.0))), LABELS)
+    got = prepare_labels(labels, recipe(spacing_mm=[0.5, 1, 1]), Box((1, 1, 0), (3, 2, 5)))
+    expected = array[::-1][1:4, 1:3].repeat(2, 0)
+    assert np.array_equal(got.numpy(), expected)
+
+
+def test_the_bundled_models_input_is_what_it_was() -> None:
+    """Its scans lie on its grid: minus the mean, over the standard deviation, nothing else."""
+    model = load_model("hippocampus")
+    volume = load(SAMPLE)
+    scan = nibabel.as_closest_canonical(nibabel.load(SAMPLE)).get_fdata(dtype=np.float32)
+    mean, std = (np.float32(value) for value in (scan.mean(dtype=float), scan.std(dtype=float)))
+    assert np.array_equal(prepare(volume, model.recipe).tensor_CDHW[0].numpy(), (scan - mean) / std)
+    counts = model.predict(volume).voxel_counts()
+    assert counts == {1: pytest.approx(1951, abs=3), 2: pytest.approx(1292, abs=3)}
 
 
 def test_labels_are_never_interpolated_as_numbers() -> None:
