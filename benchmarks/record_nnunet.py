@@ -29,6 +29,7 @@ from nnunetv2.training.nnUNetTrainer.variants.network_architecture.nnUNetTrainer
 )
 
 OUT = Path(__file__).resolve().parents[1] / "tests" / "data" / "nnunet"
+SHARED = OUT.parents[3] / "shared" / "data" / "nnunet" / "ct118"
 RESAMPLING = {"order": 1, "order_z": 0, "force_separate_z": None, "is_seg": False}
 FOREGROUND = {"mean": 60.0, "std": 40.0, "percentile_00_5": -80.0, "percentile_99_5": 210.0}
 
@@ -278,8 +279,18 @@ def record(kind: str, folder: Path) -> None:
     print(kind, "mask:", np.bincount(mask.ravel()).tolist(), "bytes:", sum(sizes), "largest:", max(sizes))
 
 
+def record_ct118(folder: Path) -> None:
+    """Logits of one column of voxels of a window that anyone can make again: 118 classes are too many for more."""
+    predictor = predict_from_raw_data.nnUNetPredictor(device=torch.device("cpu"), allow_tqdm=False)
+    predictor.initialize_from_trained_model_folder(str(folder), (0,))
+    window = np.random.default_rng(0).standard_normal((1, 1, 32, 32, 16), dtype=np.float32)
+    with torch.inference_mode():
+        logits = predictor.network.eval()(torch.from_numpy(window)).numpy()
+    np.savez_compressed(OUT / "ct118.npz", logits=logits[0, :, 13, 20])
+
+
 def main() -> None:
-    """Every kind."""
+    """Every kind, and ct118 where the shared data are."""
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as work:
         for variable in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
@@ -288,6 +299,8 @@ def main() -> None:
             shutil.rmtree(OUT / kind, ignore_errors=True)  # other recordings lie beside these
             train(kind, OUT / kind, Path(work))
             record(kind, OUT / kind)
+    if SHARED.exists():
+        record_ct118(SHARED)
 
 
 if __name__ == "__main__":

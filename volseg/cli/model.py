@@ -1,4 +1,4 @@
-"""``volseg model``: list, show, pack."""
+"""``volseg model``: list, show, pack, import-nnunet."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(help="List, show and pack models.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(help="List, show, pack and import models.", no_args_is_help=True, rich_markup_mode=None)
 
 
 @app.command("list")
@@ -34,7 +34,7 @@ def show(model: Annotated[str, typer.Argument(help="Bundled name or model folder
     print(f"{recipe.name} {recipe.version}: {recipe.description}")
     print(f"sha256        {folder.sha256}")
     for channel in recipe.channels:
-        print(f"channel       {channel.name}, modality {' or '.join(channel.modalities)}")
+        print(f"channel       {channel.name}, modality {' or '.join(channel.modalities) or 'any'}")
     for label in recipe.labels:
         code = f", {label.code.scheme} {label.code.value} {label.code.meaning}" if label.code else ""
         print(f"label         {label.value} {label.name}{code}")
@@ -60,3 +60,15 @@ def pack(
 
     folder = pack_run(run, output)
     print(f"{output}: model {folder.manifest.recipe.name} with fold {', '.join(folder.manifest.weights)}")
+
+
+@app.command("import-nnunet")
+def import_nnunet_(
+    folder: Annotated[Path, typer.Argument(help="Results folder of nnU-Net v2: plans.json, dataset.json, fold_*.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Model folder to write; must not exist.")],
+) -> None:
+    """Make a model folder of a trained nnU-Net v2."""
+    from volseg.models.nnunet import import_nnunet
+
+    model = import_nnunet(folder, output)
+    print(f"{output}: model {model.manifest.recipe.name} with fold {', '.join(model.manifest.weights)}")

@@ -83,10 +83,8 @@ def _unpickled(path: Path) -> Any:
     try:
         with torch.serialization.safe_globals(list(_harmless())):
             return torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise ModelError(f"{path}: the checkpoint can't be read: {error.strerror}") from error
     except Exception as error:  # a damaged pickle can fail in any way
-        if found := re.search(r"GLOBAL (\S+) was not an allowed global", str(error)):
+        if found := re.search(r"GLOBAL (\S+)", str(error)):
             raise ModelError(
                 f"{path}: the checkpoint holds {found[1]}, which is not among the types that volseg unpickles"
             ) from error
@@ -102,13 +100,18 @@ def read_checkpoint(path: Path) -> Checkpoint:
     ModelError
         The file can't be read, isn't a checkpoint of nnU-Net v2, or holds a type that isn't on the list.
     """
+    try:
+        with path.open("rb") as stream:
+            sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise ModelError(f"{path}: the checkpoint can't be read: {error.strerror}") from error
     content = _unpickled(path)
+    if not isinstance(content, dict):
+        raise ModelError(f"{path}: not a checkpoint of nnU-Net v2: it holds a {type(content).__name__}")
     try:
         weights = dict(content["network_weights"])
         if not weights or not all(isinstance(value, Tensor) for value in weights.values()):
             raise TypeError("network_weights")
-        with path.open("rb") as stream:
-            sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
         epochs = content.get("current_epoch")
         return Checkpoint(
             path=path,
