@@ -1,4 +1,4 @@
-"""``volseg model``: list, show, pack."""
+"""``volseg model``: list, show, pack, import-nnunet."""
 
 from __future__ import annotations
 
@@ -65,4 +65,25 @@ def test_pack_of_nothing(volseg_: Command, tmp_path: Path) -> None:
     done = volseg_("model", "pack", tmp_path, "-o", tmp_path / "m")
     assert (done.code, done.out) == (2, "")
     assert "is its folder a finished run of volseg train?" in done.err
+    assert not (tmp_path / "m").exists()
+
+
+def test_import_nnunet(volseg_: Command, tmp_path: Path, root: Path) -> None:
+    folder = root / "tests" / "data" / "nnunet" / "residual"
+    done = volseg_("model", "import-nnunet", folder, "-o", tmp_path / "m")
+    assert (done.code, done.err) == (0, "")
+    assert done.out == f"{tmp_path / 'm'}: model Dataset901_Small-3d_fullres with fold 2\n"
+    shown = volseg_("model", "show", tmp_path / "m")
+    assert shown.code == 0
+    assert "channel       T1, modality any\n" in shown.out
+    assert "trained on    not by volseg: see the card\n" in shown.out
+    again = volseg_("model", "import-nnunet", folder, "-o", tmp_path / "m")
+    assert (again.code, again.out) == (2, "")
+    assert "exists already" in again.err
+
+
+def test_import_of_another_folder(volseg_: Command, tmp_path: Path) -> None:
+    done = volseg_("model", "import-nnunet", tmp_path, "-o", tmp_path / "m")
+    assert (done.code, done.out) == (2, "")
+    assert "plans.json: can't be read; is its folder the results of nnU-Net v2?" in done.err
     assert not (tmp_path / "m").exists()

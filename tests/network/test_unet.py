@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import nn
 
 from volseg.config import NetworkConfig
@@ -34,6 +35,9 @@ def network(outputs: int = 3, channels: int = 1, **fields: Any) -> UNet:
         {"residual": True, "dropout": 0.2},
         {"convolutions": 1, "deep_supervision": False},
         {"features": [4]},
+        {"convolutions": [1, 2, 3], "decoder_convolutions": [1, 2], "bias": True},
+        {**ANISOTROPIC, "encoder": "residual_blocks", "downsampling": "strided", "convolutions": [1, 1, 2]},
+        {"encoder": "residual_blocks"},
     ],
 )
 def test_the_output_has_the_inputs_size_and_every_weight_gets_a_gradient(fields: dict[str, Any]) -> None:
@@ -115,3 +119,37 @@ def test_activations_worked_by_hand() -> None:
     assert softmax == pytest.approx([0.114195, 0.843795, 0.042010], abs=1e-5)
     sigmoid = activate(logits, "sigmoid").flatten().tolist()
     assert sigmoid == pytest.approx([0.5, 0.880797, 0.268941], abs=1e-5)
+
+
+def test_stages_have_the_number_of_convolutions_that_the_recipe_gives() -> None:
+    net: Any = network(convolutions=[1, 2, 3], decoder_convolutions=[3, 1])
+    assert [len(stage.blocks) for stage in net.encoder] == [1, 2, 3]
+    assert [len(stage.blocks) for stage in net.decoder] == [3, 1]
+    net = network(convolutions=[1, 2, 3])
+    assert [len(stage.blocks) for stage in net.decoder] == [1, 2]
+    net = network(convolutions=[2, 1, 3], encoder="residual_blocks", downsampling="strided")
+    assert [len(stage) for stage in net.encoder] == [2, 1, 3]
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"convolutions": [1, 2]}, "convolutions has 2 entries and features has 3"),
+        ({"decoder_convolutions": [1, 2, 3]}, "decoder_convolutions has 3 entries, not 2"),
+        ({"residual": True, "encoder": "residual_blocks"}, "residual_blocks have shortcuts of their own"),
+    ],
+)
+def test_configurations_that_contradict_themselves(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        network(**fields)
+
+
+def test_the_names_of_the_weights_stay() -> None:
+    """Model folders hold them."""
+    names = set(network().state_dict())
+    block = {f"blocks.{number}.{leaf}" for number in (0, 1) for leaf in ("0.weight", "1.weight", "1.bias")}
+    stages = {f"encoder.{stage}.{name}" for stage in range(3) for name in block}
+    stages |= {f"decoder.{stage}.{name}" for stage in range(2) for name in block}
+    assert names == stages | {
+        f"{layer}.{leaf}" for layer in ("upsampling.0", "upsampling.1", "outputs.0") for leaf in ("weight", "bias")
+    }
