@@ -13,7 +13,7 @@ from volseg.volume import Voxels
 #: Below this a channel counts as constant, and its z-score is 0 everywhere.
 SMALLEST_STD = 1e-8
 #: Voxels whose sums are taken at once, in double precision.
-CHUNK = 2**22
+CHUNK = 2**18
 
 
 def content_mask(array_CDHW: Voxels) -> Tensor:
@@ -57,10 +57,10 @@ def normalise(values_DHW: Tensor, config: IntensityConfig, mask_DHW: Tensor | No
     match config.scheme:
         case "zscore":
             mask = mask_DHW if config.use_mask else None
-            mean, std = _mean_and_std(values_DHW if mask is None else values_DHW[mask])
+            mean, std = _mean_and_std(values_DHW, mask)
             values_DHW.sub_(mean).div_(max(std, SMALLEST_STD))
             if mask is not None:
-                values_DHW.mul_(mask)
+                values_DHW.masked_fill_(~mask, 0)
         case "fixed":
             values_DHW.sub_(config.mean).div_(config.std)
         case "minmax":
@@ -71,11 +71,26 @@ def normalise(values_DHW: Tensor, config: IntensityConfig, mask_DHW: Tensor | No
     return values_DHW
 
 
-def _mean_and_std(values: Tensor) -> tuple[float, float]:
-    """Mean and population standard deviation, summed in double: a sum over 10^8 voxels loses digits in single."""
-    flat = values.flatten()
-    chunks = [flat[start : start + CHUNK] for start in range(0, len(flat), CHUNK)]
-    count = max(values.numel(), 1)
-    mean = sum(float(chunk.double().sum()) for chunk in chunks) / count
-    squares = sum(float((chunk.double() - mean).square().sum()) for chunk in chunks)
-    return mean, float((squares / count) ** 0.5)
+def _mean_and_std(values_DHW: Tensor, mask_DHW: Tensor | None) -> tuple[float, float]:
+    """Mean and population standard deviation, of the mask alone where there is one; 0 and 0 of nothing.
+
+    Summed in double, since a sum over 10^8 voxels loses digits in single, and about a value near the mean, since a
+    difference of large squares does too.
+    """
+    flat, inside = values_DHW.flatten(), None if mask_DHW is None else mask_DHW.flatten()
+    count, shift, total, squares = 0, 0.0, 0.0, 0.0
+    for start in range(0, len(flat), CHUNK):
+        chunk = flat[start : start + CHUNK]
+        if inside is not None:
+            chunk = chunk[inside[start : start + CHUNK]]
+        if not len(chunk):
+            continue
+        values = chunk.double()
+        if not count:
+            shift = float(values.mean())
+        values -= shift
+        count += len(values)
+        total += float(values.sum())
+        squares += float(values @ values)
+    mean = total / max(count, 1)
+    return shift + mean, max(squares / max(count, 1) - mean**2, 0.0) ** 0.5
