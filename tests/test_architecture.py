@@ -166,7 +166,8 @@ def run_python(code: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
 
-CALLS = [[], ["inspect"], ["train"], ["predict"], ["evaluate"], ["model"], *(["model", name] for name in ("pack", "import-nnunet"))]
+COMMANDS = ("", "inspect", "train", "predict", "evaluate", "model", "model pack", "model import-nnunet")
+CALLS = [command.split() for command in COMMANDS]
 
 
 @pytest.mark.parametrize(

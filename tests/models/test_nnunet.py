@@ -305,3 +305,15 @@ def test_folds_of_different_trainings(tmp_path: Path) -> None:
     shutil.copytree(RECORDED / "batch" / "fold_0", folder / "fold_1")
     with pytest.raises(ModelError, match=r"the folds differ in their trainer: .*nnUNetTrainerBN"):
         import_nnunet(folder, tmp_path / "m")
+
+
+@pytest.mark.parametrize(("kind", "orientation"), [("plain", "SAR"), ("residual", "ASR"), ("regions", "RSA")])
+def test_the_profile_of_totalsegmentator(kind: str, orientation: str, tmp_path: Path) -> None:
+    """Turned to RAS+ before nnU-Net reads it as (z, y, x), permuted by transpose_forward; linear, steps of 0.8."""
+    model = import_nnunet(RECORDED / kind, tmp_path / "m", "totalsegmentator")
+    recipe = model.manifest.recipe
+    assert recipe.orientation == orientation
+    assert (recipe.resampling.image_order, recipe.resampling.separate_axis) == (1, "never")
+    assert (recipe.tile_step, recipe.mirroring.use) == (0.8, False)
+    assert recipe.mirroring.axes == ((0, 2) if kind == "plain" else ())
+    assert "profile totalsegmentator" in (model.path / "CARD.md").read_text()

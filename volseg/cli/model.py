@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -66,9 +66,12 @@ def pack(
 def import_nnunet_(
     folder: Annotated[Path, typer.Argument(help="Results folder of nnU-Net v2: plans.json, dataset.json, fold_*.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Model folder to write; must not exist.")],
+    profile: Annotated[
+        Literal["totalsegmentator"] | None, typer.Option(help="Whose choices around nnU-Net to keep.")
+    ] = None,
 ) -> None:
     """Make a model folder of a trained nnU-Net v2."""
     from volseg.models.nnunet import import_nnunet
 
-    model = import_nnunet(folder, output)
+    model = import_nnunet(folder, output, profile)
     print(f"{output}: model {model.manifest.recipe.name} with fold {', '.join(model.manifest.weights)}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from pydantic import ValidationError
@@ -33,13 +33,14 @@ from volseg.models.nnunet_plans import (
     orientation,
     resampling,
 )
+from volseg.models.totalsegmentator import CARD, as_totalsegmentator
 from volseg.network.unet import UNet
 
 #: In the order of preference; nnU-Net predicts with the first unless told otherwise.
 CHECKPOINTS = ("checkpoint_final.pth", "checkpoint_best.pth")
 
 
-def import_nnunet(folder: Path, output: Path) -> ModelFolder:
+def import_nnunet(folder: Path, output: Path, profile: Literal["totalsegmentator"] | None = None) -> ModelFolder:
     """Write a model folder that segments as a trained nnU-Net v2 does.
 
     Parameters
@@ -48,6 +49,8 @@ def import_nnunet(folder: Path, output: Path) -> ModelFolder:
         Results of a training: ``plans.json``, ``dataset.json`` and ``fold_*``.
     output
         Model folder to write; must not exist.
+    profile
+        Whose choices around nnU-Net to keep: those of `volseg.models.totalsegmentator`, or none.
 
     Raises
     ------
@@ -65,6 +68,8 @@ def import_nnunet(folder: Path, output: Path) -> ModelFolder:
         recipe = _recipe(folder, plans, dataset, first)
     except ValidationError as error:
         raise ModelError(f"{folder / 'plans.json'}: {validation_problem(error)}") from error
+    if profile is not None:
+        recipe = as_totalsegmentator(recipe)
     with torch.device("meta"):
         expected = UNet.from_recipe(recipe).state_dict()
     stages = len(recipe.network.features)
@@ -76,7 +81,7 @@ def import_nnunet(folder: Path, output: Path) -> ModelFolder:
         recipe,
         _trained_on(plans, recipe),
         states,
-        card=_card(recipe, plans, dataset, checkpoints),
+        card=_card(recipe, plans, dataset, checkpoints, (CARD,) if profile else ()),
         metrics={"imported": {fold: checkpoint.sha256 for fold, checkpoint in checkpoints.items()}},
     )
 
@@ -148,10 +153,12 @@ def _trained_on(plans: Plans, recipe: Recipe) -> TrainedOn:
     )
 
 
-def _card(recipe: Recipe, plans: Plans, dataset: Dataset, checkpoints: dict[str, Checkpoint]) -> str:
-    """A model card: where the model comes from, and what isn't known of it."""
+def _card(
+    recipe: Recipe, plans: Plans, dataset: Dataset, checkpoints: dict[str, Checkpoint], more: tuple[str, ...]
+) -> str:
+    """A model card: where the model comes from, and what isn't known of it; `more` are lines of the list."""
     first = next(iter(checkpoints.values()))
-    mirrored = ", ".join("DHW"[axis] for axis in recipe.mirroring.axes) or "none"
+    mirrored = ", ".join("DHW"[axis] for axis in recipe.mirroring.axes) or "no axis"
     cases = "an unknown number of" if dataset.num_training is None else str(dataset.num_training)
     lines = [
         f"# {recipe.name} {recipe.version}",
@@ -166,7 +173,9 @@ def _card(recipe: Recipe, plans: Plans, dataset: Dataset, checkpoints: dict[str,
         f"- trained on {cases} cases, whose names, spacings and fields of view nnU-Net's files don't state: no scan is"
         " skipped because of them",
         "- `trained_on.intensity` in model.json is that of the labelled voxels, as in plans.json",
-        f"- mirrored passes along {mirrored} (D, H, W), as nnU-Net does by default",
+        f"- its training mirrored along {mirrored} (D, H, W); by default prediction does"
+        f"{'' if recipe.mirroring.use else ' not'}",
+        *more,
         "- not known: the licence of the weights and of the training data, the accuracy, the patients",
         "",
         "| fold | checkpoint | epochs | sha256 |",
