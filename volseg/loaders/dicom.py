@@ -165,7 +165,7 @@ def _without_copies(headers: Sequence[Header]) -> tuple[list[Header], list[Ignor
 def _check_pixels(headers: Sequence[Header]) -> None:
     """Refuse what makes no volume, whatever its geometry."""
     # The images of a series mostly say the same of their pixels: the first of each kind answers for the others.
-    kinds = {tuple(map(header.text, _PIXELS)): header for header in reversed(headers)}
+    kinds = {tuple(map(header.values.get, _PIXELS)): header for header in reversed(headers)}
     odd = [header for header in headers if header.problem or header.frames]
     for header in sorted({id(header): header for header in (*kinds.values(), *odd)}.values(), key=lambda h: h.path):
         name = header.path.name
@@ -240,7 +240,8 @@ def _planes(images: Sequence[Header]) -> list[Plane]:
 
 
 def _tags(image: Header) -> dict[str, str]:
-    tags = {keyword: _comparable(text) for keyword in DISTINGUISHING if (text := image.text(keyword))}
+    values = image.values
+    tags = {keyword: _comparable(values[keyword]) for keyword in DISTINGUISHING if keyword in values}
     if component := _component(image):
         tags["ComplexImageComponent"] = component
     return tags

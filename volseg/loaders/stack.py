@@ -130,13 +130,14 @@ def unit(vector: Sequence[float] | Floats) -> Floats:
 
 def same_direction(one: Plane, two: Plane) -> bool:
     """Whether two planes face the same way, to within `SAME_DIRECTION`."""
-    pairs = zip(one.row + one.column, two.row + two.column, strict=True)
-    return all(abs(a - b) <= SAME_DIRECTION for a, b in pairs)
+    ours, theirs = one.row + one.column, two.row + two.column
+    return ours == theirs or all(abs(a - b) <= SAME_DIRECTION for a, b in zip(ours, theirs, strict=True))
 
 
 def same_spacing(one: Plane, two: Plane) -> bool:
     """Whether two planes have one pixel spacing, to within `SAME_SPACING_SHARE`."""
-    return all(abs(a / b - 1) <= SAME_SPACING_SHARE for a, b in zip(one.spacing_mm, two.spacing_mm, strict=True))
+    ours, theirs = one.spacing_mm, two.spacing_mm
+    return ours == theirs or all(abs(a / b - 1) <= SAME_SPACING_SHARE for a, b in zip(ours, theirs, strict=True))
 
 
 def _check_alike(planes: Sequence[Plane]) -> None:

@@ -76,7 +76,7 @@ def find(path: Path, *, channels: Sequence[ChannelConfig] = (), progress: Progre
     root = path if path.is_dir() else path.parent
     ignored: list[Ignored] = []
     with tolerant():
-        found = _candidates(sorted(_files(path, ignored)), ignored, progress)
+        found = _candidates(list(_files(path, ignored)), ignored, progress)
     named = _different_names(from_study(from_files(found, channels), channels), root)
     ordered = sorted(named, key=lambda candidate: (relative(candidate.path, root), candidate.name))
     # The voxels of a header in another file are no file of their own.
@@ -146,8 +146,7 @@ def _walk(root: Path, ignored: list[Ignored]) -> Iterator[Path]:
             continue
         seen.add((status.st_dev, status.st_ino))
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        paths = [Path(folder, name) for name in files if not name.startswith(".")]
-        for path in paths:
+        for path in (Path(folder, name) for name in sorted(files) if not name.startswith(".")):
             if path.is_file():
                 yield path
             elif not path.exists():
