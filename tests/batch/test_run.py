@@ -125,6 +125,7 @@ def test_the_account_of_a_done_case(study: Path, model: Model) -> None:
         "folds": ["0", "1"],
         "precision": "auto",
         "device": "cpu",
+        "memory": None,
         "repair_uids": False,
         "resample_tilt": False,
     }

@@ -233,3 +233,39 @@ def test_a_model_with_a_changed_weight_file(volseg_: Command, tmp_path: Path) ->
     assert done.err.startswith(f"volseg: {file}: the weights were changed")
     assert done.err.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_a_bound_on_memory(volseg_: Command, tmp_path: Path, model: Path) -> None:
+    source = write_nifti(tmp_path / "scan.nii.gz", scan(SHAPE))
+    call = ("predict", source, "--model", model, "-o", tmp_path / "out", "--memory")
+    wrong = volseg_(*call, "lots")
+    assert wrong.code == 2
+    assert wrong.err == "volseg: 'lots' is not an amount of memory: give one such as 500MB, 4GB or 4GiB\n"
+    assert not (tmp_path / "out").exists()
+
+    refused = volseg_(*call, "1MB")
+    assert refused.code == 1
+    assert f"refused  scan  memory: {source}: --memory allows 1 MB, and this scan needs " in refused.err
+    result = result_of(tmp_path / "out" / "scan")
+    assert (result["status"], result["code"], result["options"]["memory"]) == ("refused", "memory", 1_000_000)
+
+    done = volseg_(*call, "64GB")
+    assert done.code == 0
+    assert "[1/1] scan: memory " in done.err
+    assert result_of(tmp_path / "out" / "scan")["options"]["memory"] == 64_000_000_000
+
+    # The mask doesn't depend on it: what an earlier run left is still good.
+    again = volseg_(*call, "63GB")
+    assert "unchanged since an earlier run" in again.err
+
+
+def test_a_terminal_shows_the_windows(
+    volseg_: Command, tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = write_nifti(tmp_path / "scan.nii.gz", scan(SHAPE))
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    done = volseg_("predict", source, "--model", model, "-o", tmp_path / "out")
+    lines = done.err.split("\r\033[K")
+    assert lines[:3] == ["", "[1/1] scan", "[1/1] scan: 1 of 8 windows"]
+    assert "[1/1] scan: 8 of 8 windows" in lines
+    assert "memory" not in done.err

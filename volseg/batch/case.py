@@ -69,6 +69,7 @@ class Job:
                 "folds": list(model.folds(options)),
                 "precision": options.precision,
                 "device": options.device,
+                "memory": options.memory,
                 "repair_uids": self.repair_uids,
                 "resample_tilt": self.resample_tilt,
             },

@@ -16,6 +16,8 @@ RESULT, PREVIEW = "result.json", "preview.png"
 Status = Literal["done", "empty", "skipped", "refused", "failed"]
 #: What makes two runs of a case the same, beside the input's hash.
 _SAME = ("volseg", "model", "options")
+#: Options that the result doesn't depend on.
+_FREE = ("memory",)
 
 
 def file_hashes(folder: Path, names: Iterable[str]) -> dict[str, str]:
@@ -44,13 +46,20 @@ def reusable(folder: Path, wanted: dict[str, Any], sha256: str) -> dict[str, Any
     result = read_result(folder)
     if result is None or result.get("status") not in ("done", "empty"):
         return None
-    if any(result.get(key) != wanted[key] for key in _SAME) or result["source"].get("sha256") != sha256:
+    if any(_fixed(result.get(key)) != _fixed(wanted[key]) for key in _SAME):
+        return None
+    if result["source"].get("sha256") != sha256:
         return None
     try:
         unchanged = file_hashes(folder, result["files"]) == result["files"]
     except OSError:
         unchanged = False
     return result if unchanged else None
+
+
+def _fixed(value: Any) -> Any:
+    """A part of a result without what it doesn't depend on."""
+    return {key: item for key, item in value.items() if key not in _FREE} if isinstance(value, dict) else value
 
 
 def discard(folder: Path) -> None:

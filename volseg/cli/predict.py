@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from volseg.cli.progress import progress_line
+from volseg.cli.progress import Line, progress_line
 
 
 def _listed(given: list[str] | None) -> tuple[str, ...]:
@@ -22,6 +22,39 @@ def _outcome(result: dict[str, Any], root: Path) -> str:
         return volumes + ("  (unchanged since an earlier run)" if result.get("reused") else "")
     where = "" if result["status"] == "skipped" else f"{root / result['source']['path']}: "
     return f"{result['code']}: {where}{result['reason']}"
+
+
+class Shown:
+    """What is said of a batch on the way.
+
+    Parameters
+    ----------
+    line
+        Where it is said.
+    root
+        Folder that a result's path is relative to.
+    """
+
+    def __init__(self, line: Line, root: Path) -> None:
+        self.line, self.root = line, root
+        self.case = ""
+
+    def before(self, number: int, count: int, name: str) -> None:
+        """A case begins."""
+        self.case = f"[{number}/{count}] {name}"
+        self.line.update(self.case)
+
+    def planned(self, plan: object) -> None:
+        """What it will take is known."""
+        self.line.say(f"{self.case}: memory {plan}")
+
+    def progress(self, done: int, windows: int) -> None:
+        """A window is done."""
+        self.line.update(f"{self.case}: {done} of {windows} windows")
+
+    def after(self, result: dict[str, Any]) -> None:
+        """A case is over."""
+        self.line.say(f"{result['status']:8} {result['case']}  {_outcome(result, self.root)}")
 
 
 def predict(
@@ -48,6 +81,12 @@ def predict(
     ] = None,
     folds: Annotated[list[str] | None, typer.Option("--folds", help="Only these folds of the model.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
+    memory: Annotated[
+        str | None,
+        typer.Option(
+            "--memory", metavar="SIZE", help="Hold no more than this, such as 4GB. What each scan takes is said first."
+        ),
+    ] = None,
     repair_uids: Annotated[
         bool, typer.Option("--repair-uids", help="Copy a series with blank UIDs under new ones, for the SEG.")
     ] = False,
@@ -61,26 +100,29 @@ def predict(
     """Segment every series that fits the model; masks lie on the scan's own grid."""
     from volseg.batch.case import Job
     from volseg.batch.runner import exit_code, run_batch
+    from volseg.inference.memory import parse_size
     from volseg.inference.predictor import Options, load_model
 
-    options = Options(mirroring=tta, precision=precision, folds=_listed(folds), device=device)
-    job = Job(
-        model=load_model(model),
-        options=options,
-        formats=_listed(formats) or None,
-        repair_uids=repair_uids,
-        resample_tilt=resample_tilt,
-    )
     root = path if path.is_dir() else path.parent
     with progress_line() as line:
-        results = run_batch(
-            path,
-            output,
-            job,
-            _listed(series),
-            before=lambda number, count, name: line.update(f"[{number}/{count}] {name}"),
-            after=lambda result: line.say(f"{result['status']:8} {result['case']}  {_outcome(result, root)}"),
+        shown = Shown(line, root)
+        options = Options(
+            mirroring=tta,
+            precision=precision,
+            folds=_listed(folds),
+            device=device,
+            memory=None if memory is None else parse_size(memory),
+            planned=None if memory is None else shown.planned,
+            progress=shown.progress,
         )
+        job = Job(
+            model=load_model(model),
+            options=options,
+            formats=_listed(formats) or None,
+            repair_uids=repair_uids,
+            resample_tilt=resample_tilt,
+        )
+        results = run_batch(path, output, job, _listed(series), before=shown.before, after=shown.after)
     counts = {status: sum(result["status"] == status for result in results) for status in ("done", "empty", "skipped")}
     wrong = len(results) - sum(counts.values())
     said = [f"{count} {status}" for status, count in counts.items() if count]

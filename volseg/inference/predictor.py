@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -14,8 +14,9 @@ from volseg.config import Recipe
 from volseg.errors import InputError, ModelError, UsageError
 from volseg.geometry import Geometry
 from volseg.inference.engines import Precision, TorchEngine
+from volseg.inference.memory import Plan, plan_memory
 from volseg.inference.restore import on_grid
-from volseg.inference.stream import stream
+from volseg.inference.stream import Progress, stream
 from volseg.models import model_path
 from volseg.models.folder import ModelFolder, Span, TrainedOn, read_model
 from volseg.network.unet import UNet, check_window
@@ -42,12 +43,21 @@ class Options:
         Names of the folds to average; empty: all.
     device
         ``cpu``, ``cuda`` or ``mps``.
+    memory
+        Bytes that the process may hold; labels don't depend on it. None: what the machine has.
+    planned
+        Called with what a scan will take, before it is segmented.
+    progress
+        Called after each window with the number that are done, and of all.
     """
 
     mirroring: bool | None = None
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     folds: tuple[str, ...] = ()
     device: str = "cpu"
+    memory: int | None = None
+    planned: Callable[[Plan], None] | None = field(default=None, compare=False)
+    progress: Progress | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -61,7 +71,7 @@ class Prediction:
     windows
         Number of windows that the network saw, mirrored passes not counted.
     seconds
-        Wall time of each stage.
+        Wall time of each stage. Restoring goes on beside the network: its time is what it took longer.
     """
 
     labels: LabelVolume
@@ -192,6 +202,8 @@ class Model:
         ------
         InputError
             Code ``channels``: another number of channels than the model's.
+        RefusalError
+            Code ``memory``: it needs more than `options` allow.
         """
         if volume.channels != len(self.recipe.channels):
             names = ", ".join(channel.name for channel in self.recipe.channels)
@@ -201,11 +213,22 @@ class Model:
         engines = self.engines(options)
         mirroring = self.recipe.mirroring.use if options.mirroring is None else options.mirroring
         mirrored = self.recipe.mirroring.axes if mirroring else ()
+        plan = plan_memory(volume, self.recipe, engines[0].precision, options.memory)
+        if options.planned is not None:
+            options.planned(plan)
         seconds = {}
         start = time.perf_counter()
         prepared = prepare(volume, self.recipe)
         seconds["preprocess"] = round(time.perf_counter() - start, 4)
-        streamed = stream(prepared, engines, self.recipe, volume.source, mirrored=mirrored)
+        streamed = stream(
+            prepared,
+            engines,
+            self.recipe,
+            volume.source,
+            mirrored=mirrored,
+            placement=plan.placement,
+            progress=options.progress,
+        )
         seconds |= streamed.seconds
         start = time.perf_counter()
         labels = apply_rules(streamed.labels, self.recipe.postprocess)

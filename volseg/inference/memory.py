@@ -1,0 +1,189 @@
+"""How much memory a scan needs, said before it is segmented, and where its slab is kept."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from volseg.config import Recipe
+from volseg.errors import RefusalError, UsageError
+from volseg.inference.engines import Precision
+from volseg.inference.layout import Layout
+from volseg.inference.sliding import BATCH
+from volseg.inference.stream import Placement
+from volseg.preprocess import model_shape
+from volseg.preprocess.grid import model_axes
+from volseg.volume import Volume
+
+#: Float32 values that a U-Net of torch holds at once for a voxel of a window, in multiples of its first features and of
+#: its outputs: 7.7 and 7.8 measured with 16 and 32 features and 3 outputs; 2.1 with 118 outputs in fp32, 4.1 in
+#: bf16, whose logits are there in both precisions.
+PER_FEATURE, PER_OUTPUT = 8.0, {"fp32": 2.2, "bf16": 4.2}
+#: What torch and its libraries take for themselves when a network first runs (measured: 60 to 90 MB).
+LIBRARIES = 100_000_000
+#: Of a process that has loaded a network, where the system doesn't say (measured: 310 to 340 MB).
+PROCESS = 350_000_000
+#: Bytes that preprocessing holds for a voxel of the scan: a channel in float32, and what clipping or resizing takes.
+PREPARING = 12
+
+_UNITS = {"": 1, "K": 1000, "M": 1000**2, "G": 1000**3, "T": 1000**4}
+
+
+def parse_size(text: str) -> int:
+    """Bytes of a size such as ``500MB``, ``4GB`` (4,000,000,000 bytes) or ``4GiB`` (4,294,967,296).
+
+    Raises
+    ------
+    UsageError
+        Anything else.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([KMGT]?)(I?)B", text.strip().upper())
+    if match is None or float(match[1]) <= 0:
+        raise UsageError(f"{text!r} is not an amount of memory: give one such as 500MB, 4GB or 4GiB")
+    unit = 1024 ** "KMGT".index(match[2]) * 1024 if match[3] and match[2] else _UNITS[match[2]]
+    return round(float(match[1]) * unit)
+
+
+def available_bytes(root: Path = Path("/")) -> int | None:
+    """Memory that this process can still take, by the system's account and its container's; None where neither says."""
+    known = []
+    try:
+        lines = (root / "proc/meminfo").read_text().splitlines()
+        known += [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
+    except OSError:
+        return None
+    group = root / "sys/fs/cgroup"
+    try:
+        limit = (group / "memory.max").read_text().strip()
+        taken = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+    except OSError:
+        limit = "max"
+    if limit != "max":
+        known.append(max(0, int(limit) - int(taken["anon"])))
+    return min(known, default=None)
+
+
+def resident_bytes() -> int:
+    """Memory that this process holds now."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:
+        return PROCESS
+    import resource
+
+    return pages * resource.getpagesize()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Bytes that segmenting one scan takes, by what they are for.
+
+    Writing the result isn't part of it: formats differ.
+
+    Attributes
+    ----------
+    process
+        What the process held before it read the scan: Python, its libraries and the weights.
+    scan, tensor, mask
+        The scan as it was read, the network's input, and the labels on the scan's grid.
+    preparing
+        More that preprocessing holds, before there is a slab.
+    slab, restoring
+        Sums of logits of the open rows, and the rows that are being restored.
+    network
+        What the network holds for a window.
+    placement
+        Of the slab. In a file it takes none of the memory.
+    """
+
+    process: int
+    scan: int
+    tensor: int
+    mask: int
+    preparing: int
+    slab: int
+    restoring: int
+    network: int
+    placement: Placement
+
+    @property
+    def total(self) -> int:
+        """Largest amount that is held at once."""
+        slab = 0 if self.placement.in_file else self.slab
+        streaming = slab + self.restoring + self.network + self.mask
+        return self.process + self.scan + self.tensor + max(self.preparing, streaming)
+
+    def __str__(self) -> str:
+        """One line: the total, and every part in MB."""
+        slab = f"slab {_mb(self.slab)}" + (" in a file" if self.placement.in_file else "")
+        parts = (
+            ("process", self.process),
+            ("scan", self.scan),
+            ("tensor", self.tensor),
+            ("preparing", self.preparing),
+            ("restoring", self.restoring),
+            ("network", self.network),
+            ("mask", self.mask),
+        )
+        listed = ", ".join(f"{name} {_mb(size)}" for name, size in parts)
+        return f"{_mb(self.total)} MB (in MB: {listed}, {slab}; preparing is over before there is a slab)"
+
+
+def _mb(size: int) -> str:
+    return f"{size / 1e6:,.0f}"
+
+
+def plan_memory(volume: Volume, recipe: Recipe, precision: Precision, bound: int | None) -> Plan:
+    """Choose where the slab of a scan is kept.
+
+    In memory, with rows enough to restore some while the network works on others; else without these rows; else in a
+    temporary file. A scan that is cropped takes less than the plan says.
+
+    Parameters
+    ----------
+    volume
+        Already in memory.
+    recipe, precision
+        Of the model and of the network.
+    bound
+        Bytes that the process may hold. None: all that the machine has, which then decides on memory or file alone.
+
+    Raises
+    ------
+    RefusalError
+        Code ``memory``: even with a file, more than `bound` is needed.
+    """
+    held, available = resident_bytes(), available_bytes()
+    for placement in (Placement(overlap=True), Placement(overlap=False), Placement(in_file=True, overlap=False)):
+        plan = _plan(volume, recipe, precision, placement, held)
+        fits_machine = available is None or plan.total - held <= available
+        if fits_machine and (bound is None or plan.total <= bound):
+            return plan
+    if bound is not None and plan.total > bound:
+        raise RefusalError(f"--memory allows {_mb(bound)} MB, and this scan needs {plan}", code="memory")
+    return plan
+
+
+def _plan(volume: Volume, recipe: Recipe, precision: Precision, placement: Placement, held: int) -> Plan:
+    geometry = volume.geometry
+    turned = geometry.turned(model_axes(geometry, recipe)).shape
+    layout = Layout(model_shape(geometry, recipe), turned, recipe.window, recipe.tile_step)
+    voxels = int(np.prod(geometry.shape, dtype=np.int64))
+    row = int(np.prod(layout.plane, dtype=np.int64)) * recipe.outputs * 4
+    padded = int(np.prod(layout.padded, dtype=np.int64)) * len(recipe.channels) * 4
+    window = int(np.prod(recipe.window, dtype=np.int64)) * BATCH * 4
+    values = max(recipe.network.features[0] * PER_FEATURE, recipe.outputs * PER_OUTPUT[precision])
+    return Plan(
+        process=max(0, held - volume.array.nbytes),
+        scan=volume.array.nbytes,
+        tensor=padded,
+        mask=voxels * (1 if max(label.value for label in recipe.labels) < 256 else 2),
+        preparing=voxels * PREPARING + padded // len(recipe.channels),
+        slab=row * layout.open_rows(overlap=placement.overlap),
+        restoring=row * max(rows.stop - rows.start for rows in layout.needed),
+        network=round(window * values) + LIBRARIES,
+        placement=placement,
+    )
