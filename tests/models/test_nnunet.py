@@ -214,6 +214,10 @@ def put(keys: tuple[str, ...], value: Any) -> Callable[[Any], None]:
         ((*ARGUMENTS, "kernel_sizes"), [[2, 3, 3]] * 3, "kernels must be odd"),
         ((*ARGUMENTS, "strides"), [[2, 2, 2]] * 3, "first stage's stride must be 1x1x1"),
         ((*ARGUMENTS, "features_per_stage"), [4, 5], "features"),
+        ((*ARGUMENTS, "n_stages"), 10**9, "n_stages: .*1000000000"),
+        ((*ARGUMENTS, "n_conv_per_stage"), None, "arch_kwargs lack n_conv_per_stage"),
+        ((*FULL, "patch_size"), [10, 16, 12], "patch_size: size 10 x 16 x 12 can't be halved"),
+        (("foreground_intensity_properties_per_channel", "0", "mean"), float("nan"), "0.mean: .*finite"),
         (
             (*ARGUMENTS, "n_conv_per_stage"),
             [1, 2, 2],

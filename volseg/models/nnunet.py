@@ -34,7 +34,7 @@ from volseg.models.nnunet_plans import (
     resampling,
 )
 from volseg.models.totalsegmentator import CARD, as_totalsegmentator
-from volseg.network.unet import UNet
+from volseg.network.unet import UNet, check_window
 
 #: In the order of preference; nnU-Net predicts with the first unless told otherwise.
 CHECKPOINTS = ("checkpoint_final.pth", "checkpoint_best.pth")
@@ -66,8 +66,11 @@ def import_nnunet(folder: Path, output: Path, profile: Literal["totalsegmentator
     first = next(iter(checkpoints.values()))
     try:
         recipe = _recipe(folder, plans, dataset, first)
+        check_window(recipe.window, recipe.network)
     except ValidationError as error:
         raise ModelError(f"{folder / 'plans.json'}: {validation_problem(error)}") from error
+    except ValueError as error:
+        raise ModelError(f"{folder / 'plans.json'}: patch_size: {error}") from error
     if profile is not None:
         recipe = as_totalsegmentator(recipe)
     with torch.device("meta"):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
 
 from volseg.config import NetworkConfig
 from volseg.errors import ModelError
@@ -27,7 +29,7 @@ class _ActivationArguments(StrictPart):
 class _Arguments(StrictPart):
     """Arguments of PlainConvUNet and ResidualEncoderUNet. Dropout does nothing at inference."""
 
-    n_stages: int
+    n_stages: Annotated[int, Field(ge=2, le=16)]
     features_per_stage: PerStage
     conv_op: Literal["torch.nn.modules.conv.Conv3d", "torch.nn.Conv3d"]
     kernel_sizes: int | tuple[Sizes, ...]
@@ -89,8 +91,8 @@ def network_config(architecture: Architecture, where: str) -> NetworkConfig:
             f" {', '.join(filter(None, _NORMALISATIONS))} and {', '.join(_ACTIVATIONS)}"
         )
     stages, counts = arguments.n_stages, getattr(arguments, _COUNTS[name])
-    if counts is None or stages < 2:
-        raise ModelError(f"{where}: arch_kwargs lack {_COUNTS[name]}, or have fewer than two stages ({stages})")
+    if counts is None:
+        raise ModelError(f"{where}: arch_kwargs lack {_COUNTS[name]}")
     norm = arguments.norm_op_kwargs or _NormArguments()
     rectifier = arguments.nonlin_kwargs or _ActivationArguments()
     return NetworkConfig(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 
 from volseg.config import ChannelConfig, IntensityConfig, LabelConfig, ResamplingConfig, validation_problem
 from volseg.errors import ModelError
@@ -55,7 +55,7 @@ class Configuration(ForeignPart):
 
     preprocessor_name: Literal["DefaultPreprocessor"] = "DefaultPreprocessor"
     patch_size: Three
-    spacing: tuple[float, float, float]
+    spacing: tuple[FiniteFloat, FiniteFloat, FiniteFloat]
     normalization_schemes: tuple[str, ...]
     use_mask_for_norm: tuple[bool, ...]
     resampling_fn_data: Literal["resample_data_or_seg_to_shape"]
@@ -93,10 +93,10 @@ class Configuration(ForeignPart):
 class Intensities(ForeignPart):
     """Voxel values in the foreground of the training cases, of one channel."""
 
-    mean: float
-    std: float
-    percentile_00_5: float
-    percentile_99_5: float
+    mean: FiniteFloat
+    std: FiniteFloat
+    percentile_00_5: FiniteFloat
+    percentile_99_5: FiniteFloat
 
 
 class Plans(ForeignPart):
