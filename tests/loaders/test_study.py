@@ -4,6 +4,8 @@ import hashlib
 import json
 import os
 import shutil
+import threading
+import time
 from pathlib import Path
 
 import nibabel as nib
@@ -16,6 +18,7 @@ from tests.dicom_files import put, voxels, write_series
 from volseg.config import ChannelConfig
 from volseg.errors import InputError, RefusalError, UsageError
 from volseg.loaders import Candidate, find, load
+from volseg.loaders import study as study_module
 from volseg.loaders.candidate import safe_name
 
 
@@ -58,6 +61,31 @@ def test_links_in_a_circle_end(tmp_path: Path) -> None:
     elsewhere = tmp_path / "a"
     (tmp_path / "b").symlink_to(elsewhere)
     assert [candidate.name for candidate in find(tmp_path).candidates] == ["scan"]
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_several_files_at_once_where_the_drive_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, waits: bool
+) -> None:
+    for number in range(30):
+        write_nifti(tmp_path / f"{number:02}.nii", offset=number)
+    threads = set()
+
+    def slow(path: Path) -> object:
+        threads.add(threading.get_ident())
+        if waits:
+            time.sleep(0.02)
+        return original(path)
+
+    original = study_module.classify
+    monkeypatch.setattr(study_module, "classify", slow)
+    monkeypatch.setattr(study_module, "SAMPLE", 5)
+    monkeypatch.setattr(study_module, "WAITING", 3.0 if waits else 1e9)
+    seen: list[int] = []
+    study = find(tmp_path, progress=lambda done, files: seen.append(done))
+    assert [candidate.name for candidate in study.candidates] == [f"{number:02}" for number in range(30)]
+    assert seen == list(range(1, 31))
+    assert (len(threads) > 1) == waits
 
 
 def test_special_files_are_passed_over(tmp_path: Path) -> None:

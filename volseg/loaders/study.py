@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +18,6 @@ from volseg.loaders.candidate import Candidate, Ignored, digest8, relative
 from volseg.loaders.channels import from_files, from_study
 from volseg.loaders.classify import Found, classify
 from volseg.loaders.dicom_header import Header, tolerant
-from volseg.loaders.header_process import classify_all
 from volseg.volume import Volume
 
 __all__ = ["Candidate", "Ignored", "Study", "find", "load"]
@@ -24,12 +25,12 @@ __all__ = ["Candidate", "Ignored", "Study", "find", "load"]
 if TYPE_CHECKING:
     from volseg.config import ChannelConfig
 
-#: Files that are looked at, at the same time: a network drive answers slowly, and several questions at once.
-THREADS = 4
-#: Files that a thread takes at once.
-CHUNK = 16
-#: From so many files on it pays to start processes.
-MANY = 2000
+#: Files that are looked at, at the same time, where the drive is waited for: it answers several questions at once.
+THREADS = 16
+#: So many files are looked at first, one after another, and tell whether it is.
+SAMPLE = 100
+#: It is where that takes so many times longer than it is work.
+WAITING = 3.0
 #: Called with the number of files that were looked at, and with how many there are.
 Progress = Callable[[int, int], None]
 
@@ -172,18 +173,16 @@ def _candidates(paths: Sequence[Path], ignored: list[Ignored], progress: Progres
 
 def _looked_at(paths: Sequence[Path], progress: Progress | None) -> Iterator[Found]:
     """What each file is, in the order of the paths."""
-    done = 0
-    for found in classify_all(paths) if len(paths) >= MANY else _in_threads(paths):
-        yield from found
-        done += len(found)
-        if progress is not None:
-            progress(done, len(paths))
-
-
-def _in_threads(paths: Sequence[Path]) -> Iterator[list[Found]]:
-    chunks = [paths[start : start + CHUNK] for start in range(0, len(paths), CHUNK)]
-    with ThreadPoolExecutor(THREADS) as pool:
-        yield from pool.map(lambda chunk: [classify(path) for path in chunk], chunks)
+    wall, work = time.perf_counter(), time.thread_time()
+    first = [classify(path) for path in paths[:SAMPLE]]
+    # Python runs one thread at a time: several help only where it is the drive that is waited for.
+    waits = time.perf_counter() - wall > WAITING * (time.thread_time() - work)
+    with ThreadPoolExecutor(THREADS if waits else 1) as pool:
+        rest = pool.map(classify, paths[SAMPLE:]) if waits else map(classify, paths[SAMPLE:])
+        for number, found in enumerate(itertools.chain(first, rest), 1):
+            if progress is not None:
+                progress(number, len(paths))
+            yield found
 
 
 def _linked(item: Ignored, candidates: Sequence[Candidate]) -> Ignored:
