@@ -20,6 +20,7 @@ from volseg.errors import InputError, RefusalError, UsageError
 from volseg.loaders import Candidate, find, load
 from volseg.loaders import study as study_module
 from volseg.loaders.candidate import safe_name
+from volseg.loaders.classify import classify
 
 
 def write_nifti(path: Path, offset: int = 0, spacing: float = 1.0) -> Path:
@@ -75,14 +76,13 @@ def test_several_files_at_once_where_the_drive_is_waited_for(
         threads.add(threading.get_ident())
         if waits:
             time.sleep(0.02)
-        return original(path)
+        return classify(path)
 
-    original = study_module.classify
-    monkeypatch.setattr(study_module, "classify", slow)
+    monkeypatch.setattr("volseg.loaders.study.classify", slow)
     monkeypatch.setattr(study_module, "SAMPLE", 5)
     monkeypatch.setattr(study_module, "WAITING", 3.0 if waits else 1e9)
     seen: list[int] = []
-    study = find(tmp_path, progress=lambda done, files: seen.append(done))
+    study = find(tmp_path, progress=lambda done, _: seen.append(done))
     assert [candidate.name for candidate in study.candidates] == [f"{number:02}" for number in range(30)]
     assert seen == list(range(1, 31))
     assert (len(threads) > 1) == waits

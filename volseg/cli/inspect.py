@@ -34,7 +34,7 @@ def inspect(
     with progress_line() as line:
 
         def show(done: int, files: int) -> None:
-            if files >= MANY:
+            if files >= MANY and done % 100 == 0:
                 line.update(f"reading headers: {bar(done, files)}")
 
         study = find(path, progress=show)
