@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from volseg import config
-from volseg.config import NetworkConfig, Recipe, Section, canonical_modality, load_recipe, recipe_from_dict
+from volseg.config import NetworkConfig, Recipe, Section, load_recipe, recipe_from_dict
 from volseg.errors import RecipeError, UsageError
 from volseg.geometry import ORIENTATIONS
 from volseg.volume import ANATOMICAL_STRUCTURE, Code, Label
@@ -174,13 +174,6 @@ def test_mirroring_what_training_flips() -> None:
 @pytest.mark.parametrize("orientation", ["RAS", "LPS", "SAR", "stored-KJI"])
 def test_orientations(orientation: str) -> None:
     assert recipe_from_dict(changed("orientation", to=orientation), "r.yaml").orientation == orientation
-
-
-@pytest.mark.parametrize(
-    ("given_name", "term"), [("MRI", "MR"), (" mr ", "MR"), ("PET", "PT"), ("pt", "PT"), ("CT", "CT"), ("us", "US")]
-)
-def test_modalities_are_dicoms(given_name: str, term: str) -> None:
-    assert canonical_modality(given_name) == term
 
 
 def test_recipes_cannot_be_changed() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from volseg.errors import UsageError
 from volseg.geometry import Geometry
-from volseg.volume import Label, LabelVolume, Source, Volume
+from volseg.volume import Label, LabelVolume, Source, Volume, canonical_modality
 
 SHAPE = (3, 4, 2)
 AFFINE = np.array([[0, 0, 4, 5], [-1.5, 0, 0, 6], [0, 2, 0, 7], [0, 0, 0, 1]], dtype=float)
@@ -102,3 +102,10 @@ def test_save_refuses_an_ending_that_names_no_format(geometry: Geometry, tmp_pat
     with pytest.raises(UsageError, match=r"mask\.png"):
         LabelVolume(np.zeros(SHAPE, dtype=np.uint8), geometry, labels(1)).save(tmp_path / "mask.png")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("given_name", "term"), [("MRI", "MR"), (" mr ", "MR"), ("PET", "PT"), ("pt", "PT"), ("CT", "CT"), ("us", "US")]
+)
+def test_modalities_are_dicoms(given_name: str, term: str) -> None:
+    assert canonical_modality(given_name) == term
