@@ -110,7 +110,7 @@ def test_a_bound_goes_from_rows_to_spare_to_a_file_to_a_refusal(quiet: None) -> 
     recipe = tiny_recipe(window=[8, 8, 8], spacing_mm=None, network={"features": [1, 1]})
     volume = volume_of((90, 100, 110))
     placements = [Placement(overlap=True), Placement(overlap=False), Placement(in_file=True, overlap=False)]
-    plans = [memory._plan(volume, recipe, "fp32", placement, 0) for placement in placements]
+    plans = [memory.plan_for(volume, recipe, "fp32", placement, 0) for placement in placements]
     totals = [plan.total for plan in plans]
     assert totals == sorted(set(totals), reverse=True)
     for bound, expected in zip(totals, placements, strict=True):

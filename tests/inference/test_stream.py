@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import tempfile
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,9 +17,11 @@ from torch import Tensor
 from tests.inference import oracle
 from tests.tiny import tiny_recipe
 from volseg.config import Recipe
+from volseg.errors import ModelError, RefusalError
 from volseg.geometry import ORIENTATIONS, AxisMap, Geometry
+from volseg.inference import slab
 from volseg.inference.engines import Precision
-from volseg.inference.stream import Placement, stream
+from volseg.inference.stream import Placement, layout_of, stream
 from volseg.preprocess import Prepared
 from volseg.preprocess.grid import Box
 from volseg.volume import Source
@@ -113,3 +117,73 @@ def test_labels_are_those_of_the_slow_way_and_the_same_in_every_placement(
     engines = [Random(recipe.outputs, window, seed + fold, channels_last=channels_last) for fold in range(folds)]
     axes = AxisMap.between("RAS", orientation)
     check(prepared_of(shape, Box(start, seen), around, axes, nearest, seed), recipe, engines, mirrored)
+
+
+def test_a_long_scan_goes_through_a_ring_many_times() -> None:
+    """118 labels, values above 255, and rows enough that every place of the ring is used again and again."""
+    recipe = recipe_of(labels=range(200, 317), window=[4, 4, 4])
+    prepared = prepared_of((5, 6, 40), Box((1, 0, 2), (9, 12, 77)), (0, 2, 1), AxisMap.between("RAS", "SLP"))
+    check(prepared, recipe, [Random(recipe.outputs, (4, 4, 4))])
+    labels = stream(prepared, [Random(recipe.outputs, (4, 4, 4))], recipe, Source()).labels
+    assert labels.array.dtype == np.uint16
+    assert labels.array.max() > 255
+
+
+def test_open_rows_worked_by_hand() -> None:
+    """Windows of 8 begin at 0, 4, 8, 12; at twice the resolution 16 output rows need the rows 0-8, 7-16, 15-19."""
+    recipe = recipe_of(window=[8, 8, 8])
+    layout = layout_of(prepared_of((8, 8, 20), Box((0, 0, 0), (16, 16, 40)), (0, 0, 0)), recipe)
+    assert layout.turned == (2, 0, 1)
+    assert [(rows.start, rows.stop) for rows in layout.needed] == [(0, 9), (7, 17), (15, 20)]
+    # At 12 the first block is done and row 7 still needed: 12 + 8 - 7. With overlap, when 12 begins, what was ready at
+    # 8 is done, which is nothing: 12 + 8 - 0.
+    assert layout.open_rows(overlap=False) == max(8, 12, 16, 13)
+    assert layout.open_rows(overlap=True) == 20
+
+
+class Failing(Random):
+    """Fails, or gives what is no number, at its third call."""
+
+    def __init__(self, outputs: int, window: Sequence[int], error: Exception | None) -> None:
+        super().__init__(outputs, window)
+        self.error = error
+        self.calls = 0
+
+    def __call__(self, x_BCDHW: Tensor) -> Tensor:
+        self.calls += 1
+        if self.calls < 3:
+            return super().__call__(x_BCDHW)
+        if self.error is not None:
+            raise self.error
+        return super().__call__(x_BCDHW) * float("nan")
+
+
+@pytest.mark.parametrize("placement", PLACEMENTS)
+@pytest.mark.parametrize("error", [None, MemoryError("no more")])
+def test_an_error_in_either_thread_ends_it(placement: Placement, error: Exception | None) -> None:
+    recipe = recipe_of(window=[4, 4, 4])
+    prepared = prepared_of((4, 4, 60), Box((0, 0, 0), (4, 4, 60)), (0, 0, 0))
+    with pytest.raises(ModelError if error is None else MemoryError, match="no finite" if error is None else "no more"):
+        stream(prepared, [Failing(4, (4, 4, 4), error)], recipe, Source(), placement=placement)
+
+
+def test_a_full_disk_is_a_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(**given: object) -> object:
+        raise OSError(28, "No space left on device", given)
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", full)
+    with pytest.raises(RefusalError, match=r"no room for a temporary file of 1\.2 GB in .*: No space left") as refused:
+        slab.Slab(1000, (100, 1000, 3), in_file=True)
+    assert refused.value.code == "memory"
+
+
+def test_rows_of_a_ring_are_added_averaged_and_cleared() -> None:
+    for in_file in (False, True):
+        ring = slab.Slab(3, (2, 2, 1), in_file=in_file)
+        ones = torch.ones(2, 1, 2, 1)
+        ring.add(2, (slice(0, 1), slice(0, 2)), ones * 6, torch.full((2, 1, 2), 0.5))  # rows 2 and 3: places 2 and 0
+        mean = ring.mean(slice(2, 4), (slice(0, 2), slice(1, 2)), torch.full((2, 2, 1), 2.0))
+        assert mean.flatten().tolist() == [1.5, 0.0, 1.5, 0.0]
+        ring.clear(slice(2, 3))
+        mean = ring.mean(slice(2, 4), (slice(0, 2), slice(1, 2)), torch.ones(2, 2, 1))
+        assert mean.flatten().tolist() == [0.0, 0.0, 3.0, 0.0]
