@@ -64,7 +64,7 @@ def test_every_command_has_help(call: Call, command: str) -> None:
 def test_model_has_its_commands(call: Call) -> None:
     _, out, _ = call("model", "--help")
     commands = [line.split()[0] for line in out.split("Commands:")[1].splitlines() if line.strip()]
-    assert sorted(commands) == ["list", "pack", "show"]
+    assert sorted(commands) == ["import-nnunet", "list", "pack", "show"]
 
 
 def test_no_arguments_shows_help_and_is_a_wrong_call(call: Call) -> None:

@@ -368,5 +368,5 @@ def test_memory_is_the_array_and_a_few_slices(tmp_path: Path, many: bool) -> Non
     finally:
         tracemalloc.stop()
     assert_array_equal(volume.array, array)
-    # Four threads, and one slice waiting.
-    assert peak < array.nbytes + 6 * array.nbytes / 24
+    # In each of four threads a slice, and the file that it comes from as long as it is looked for there; two to spare.
+    assert peak < array.nbytes + 10 * array.nbytes / 24

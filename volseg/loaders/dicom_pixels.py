@@ -226,10 +226,15 @@ def _tasks(
 
 
 def _whole_file(image: Header, place: Voxels, digests: dict[Path, str], codecs: Codecs) -> None:
+    _fill(_only_frame(image, digests), image, place, codecs)
+
+
+def _only_frame(image: Header, digests: dict[Path, str]) -> Frame:
+    """The frame of a file of one; what else the file holds is forgotten with it."""
     content = archive.read_bytes(image.path)
     digests[image.path] = hashlib.sha256(content).hexdigest()
     (frame,) = frames(io.BytesIO(content), image, Layout.of(image))
-    _fill(frame, image, place, codecs)
+    return frame
 
 
 def _frames_of_file(
