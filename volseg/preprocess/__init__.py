@@ -82,9 +82,12 @@ def prepare(volume: Volume, recipe: Recipe) -> Prepared:
     nearest = separate_axis(turned.spacing_mm, new_mm, rule)
     tensor = torch.empty((len(array_CDHW), *shape))
     for channel, config, out in zip(array_CDHW, recipe.intensities, tensor, strict=True):
-        # One channel at a time: a scan's float32 copy is all that is held beside it.
-        values = normalise(torch.from_numpy(np.array(channel, dtype=np.float32, order="C")), config, mask)
-        out.copy_(resize(values[None], shape, order=recipe.resampling.image_order, nearest=nearest)[0])
+        # One channel at a time, and a copy only where it is to be resampled: scans are large.
+        values = out if box.shape == shape else torch.empty(box.shape)
+        values.numpy()[...] = channel
+        normalise(values, config, mask)
+        if values is not out:
+            out.copy_(resize(values[None], shape, order=recipe.resampling.image_order, nearest=nearest)[0])
     return Prepared(tensor, axes, volume.geometry, box, separate_axis(new_mm, turned.spacing_mm, rule))
 
 
