@@ -16,7 +16,7 @@ from volseg.config import STORED_KJI, IntensityConfig, Recipe, recipe_from_dict
 from volseg.geometry import ORIENTATIONS, Geometry
 from volseg.inference.predictor import load_model
 from volseg.loaders import load
-from volseg.preprocess import model_shape, prepare, prepare_labels
+from volseg.preprocess import intensity, model_shape, prepare, prepare_labels
 from volseg.preprocess.grid import Box
 from volseg.preprocess.intensity import content_mask, normalise
 from volseg.volume import Label, LabelVolume, Volume
@@ -121,6 +121,20 @@ def test_masked_zscore_worked_by_hand() -> None:
     got = normalise(torch.from_numpy(array.copy()), IntensityConfig(use_mask=True), mask).numpy()
     np.testing.assert_allclose(got[1:4], (inside - inside.mean()) / inside.std(), atol=1e-6)
     assert not got[[0, 4]].any()
+
+
+def test_statistics_are_summed_piece_by_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first pieces hold nothing of the content, and the mean is far larger than the deviation."""
+    monkeypatch.setattr(intensity, "CHUNK", 7)
+    values = np.random.default_rng(0).normal(1e5, 3, (5, 4, 3)).astype(np.float32)
+    mask = np.zeros(values.shape, bool)
+    mask[2:, 1:] = True
+    inside = values[mask].astype(float)
+    got = normalise(torch.from_numpy(values.copy()), IntensityConfig(use_mask=True), torch.from_numpy(mask)).numpy()
+    # One step of single precision at 10^5 is 0.008, of a deviation of 3.
+    np.testing.assert_allclose(got[mask], (inside - inside.mean()) / inside.std(), atol=0.003)
+    got = normalise(torch.from_numpy(values.copy()), IntensityConfig()).numpy()
+    np.testing.assert_allclose(got, (values - values.mean(dtype=float)) / values.std(dtype=float), atol=0.003)
 
 
 @given(
