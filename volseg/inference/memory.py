@@ -12,7 +12,7 @@ from volseg.config import Recipe
 from volseg.errors import RefusalError, UsageError
 from volseg.inference.engines import Precision
 from volseg.inference.layout import Layout
-from volseg.inference.sliding import BATCH
+from volseg.inference.sliding import passes_at_once
 from volseg.inference.stream import Placement
 from volseg.preprocess import model_shape
 from volseg.preprocess.grid import model_axes
@@ -176,7 +176,7 @@ def plan_for(volume: Volume, recipe: Recipe, precision: Precision, placement: Pl
     voxels = int(np.prod(geometry.shape, dtype=np.int64))
     row = int(np.prod(layout.plane, dtype=np.int64)) * recipe.outputs * 4
     padded = int(np.prod(layout.padded, dtype=np.int64)) * len(recipe.channels) * 4
-    window = int(np.prod(recipe.window, dtype=np.int64)) * BATCH * 4
+    window = int(np.prod(recipe.window, dtype=np.int64)) * passes_at_once(recipe.window) * 4
     values = max(recipe.network.features[0] * PER_FEATURE, recipe.outputs * PER_OUTPUT[precision])
     return Plan(
         process=max(0, held - volume.array.nbytes),

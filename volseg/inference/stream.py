@@ -221,6 +221,7 @@ def _sum_windows(
         worker.complete(begin)
         for place, logits_DHWC in window_logits(tensor_CDHW, engines, row, flips):
             slab.add(begin, (place[others[0]], place[others[1]]), logits_DHWC.permute(*layout.turned, 3), weight_RHW)
+            del logits_DHWC  # before the next are made
             passes += 1
             if progress is not None and passes % (len(flips) * len(engines)) == 0:
                 progress(passes // (len(flips) * len(engines)), count)
