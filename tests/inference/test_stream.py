@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import tempfile
 from collections.abc import Sequence
@@ -187,3 +188,31 @@ def test_rows_of_a_ring_are_added_averaged_and_cleared() -> None:
         ring.clear(slice(2, 3))
         mean = ring.mean(slice(2, 4), (slice(0, 2), slice(1, 2)), torch.ones(2, 2, 1))
         assert mean.flatten().tolist() == [0.0, 0.0, 3.0, 0.0]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_torch_keeps_its_threads_and_restoring_has_one(monkeypatch: pytest.MonkeyPatch, fails: bool) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    seen: dict[str, set[int]] = {"network": set(), "restore": set()}
+
+    class Counting(Random):
+        def __call__(self, x_BCDHW: Tensor) -> Tensor:
+            seen["network"].add(torch.get_num_threads())
+            if fails and len(seen["restore"]):
+                raise MemoryError
+            return super().__call__(x_BCDHW)
+
+    def restore_rows(*given: Any) -> None:
+        seen["restore"].add(torch.get_num_threads())
+
+    monkeypatch.setattr("volseg.inference.stream.restore_rows", restore_rows)
+    recipe = recipe_of(window=[4, 4, 4])
+    prepared = prepared_of((4, 4, 60), Box((0, 0, 0), (4, 4, 60)), (0, 0, 0))
+    try:
+        with contextlib.suppress(MemoryError):
+            stream(prepared, [Counting(4, (4, 4, 4))], recipe, Source(), placement=Placement(overlap=False))
+        assert seen == {"network": {3}, "restore": {1}}
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)

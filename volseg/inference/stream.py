@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
+import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -43,7 +44,7 @@ class Placement:
     in_file
         In a temporary file mapped to memory, not in memory itself.
     overlap
-        Restoring takes a thread, and the slab the rows that are being restored.
+        The slab then holds the rows that are being restored, too.
     """
 
     in_file: bool = False
@@ -108,22 +109,44 @@ class _Restorer:
         self.cleared = needed
 
 
-class _Worker:
-    """Restoring, in a thread of its own or here; `waited` is how many seconds that held up the network."""
+@contextmanager
+def _single_thread() -> Iterator[ThreadPoolExecutor]:
+    """A thread in which torch's operations don't start threads of their own; elsewhere they go on as before.
 
-    def __init__(self, restorer: _Restorer, pool: ThreadPoolExecutor | None) -> None:
-        self.restorer, self.pool = restorer, pool
+    Restoring is thousands of small operations: with a second thread they took 4 to 40 times as long on two busy cores,
+    waiting for each other.
+    """
+    # Asking for it also fixes this thread's number, before the other's becomes what new threads begin with.
+    threads = torch.get_num_threads()
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(torch.set_num_threads, 1).result()
+            yield pool
+    finally:
+        torch.set_num_threads(threads)
+
+
+class _Worker:
+    """Restoring, in a thread of its own; `waited` is how many seconds that held up the network.
+
+    Parameters
+    ----------
+    overlap
+        Let the network go on meanwhile.
+    """
+
+    def __init__(self, restorer: _Restorer, pool: ThreadPoolExecutor, *, overlap: bool) -> None:
+        self.restorer, self.pool, self.overlap = restorer, pool, overlap
         self.pending: Future[None] | None = None
         self.waited = 0.0
 
     def complete(self, row: int) -> None:
-        """The rows before `row` are complete. With a thread, on return what came before them has been restored."""
+        """The rows before `row` are complete. On return, what the last call gave to do is done, without overlap all."""
         with self._waiting():
-            if self.pool is None:
-                self.restorer.restore(row)
-            else:
+            self._settle()
+            self.pending = self.pool.submit(self.restorer.restore, row)
+            if not self.overlap:
                 self._settle()
-                self.pending = self.pool.submit(self.restorer.restore, row)
 
     def finish(self, rows: int) -> None:
         """All `rows` are complete: return when all is restored."""
@@ -192,8 +215,8 @@ def stream(
     slab = Slab(layout.open_rows(overlap=placement.overlap), (*layout.plane, recipe.outputs), in_file=placement.in_file)
     restorer = _Restorer(layout, slab, len(flips) * len(engines), recipe, target)
     start = time.perf_counter()
-    with ThreadPoolExecutor(1) as pool:
-        worker = _Worker(restorer, pool if placement.overlap else None)
+    with _single_thread() as pool:
+        worker = _Worker(restorer, pool, overlap=placement.overlap)
         windows = _sum_windows(prepared.tensor_CDHW, engines, layout, flips, slab, worker, progress)
     total = time.perf_counter() - start
     labels = LabelVolume(array, prepared.source, table, source, f"{recipe.name} {recipe.version}")
