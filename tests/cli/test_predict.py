@@ -14,6 +14,7 @@ import volseg.report.pictures
 from tests import dicom_files
 from tests.command import Command
 from tests.tiny import scan, threshold_model, thresholded, write_nifti
+from volseg.cli.predict import _outcome
 from volseg.models.folder import weight_file
 
 SHAPE = (35, 44, 33)
@@ -269,3 +270,16 @@ def test_a_terminal_shows_the_windows(
     assert lines[:3] == ["", "[1/1] scan", "[1/1] scan: 1 of 8 windows"]
     assert "[1/1] scan: 8 of 8 windows" in lines
     assert "memory" not in done.err
+
+
+def test_many_labels_take_one_line_of_a_terminal() -> None:
+    volumes = [0.0, *(float(number) for number in range(1, 117))]
+    labels = [
+        {"value": value, "name": f"c{value}", "volume_ml": volume, "voxels": round(volume)}
+        for value, volume in enumerate(volumes, start=1)
+    ]
+    shown = _outcome({"status": "done", "labels": labels}, Path())
+    assert shown.startswith("c2 1.00 ml, c3 2.00 ml, ")
+    assert shown.endswith("c7 6.00 ml and 110 more labels")
+    few = _outcome({"status": "empty", "labels": labels[:1]}, Path())
+    assert few == "c1 0.00 ml"

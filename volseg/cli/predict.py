@@ -9,6 +9,9 @@ import typer
 
 from volseg.cli.progress import Line, progress_line
 
+#: Labels whose volumes are shown in a line; of more, only those that occur, and the others are counted.
+MOST_LABELS = 6
+
 
 def _listed(given: list[str] | None) -> tuple[str, ...]:
     """Values of an option that may be repeated or separated by commas."""
@@ -18,8 +21,11 @@ def _listed(given: list[str] | None) -> tuple[str, ...]:
 def _outcome(result: dict[str, Any], root: Path) -> str:
     """What became of a case, in one line; where it is a problem, with the path below `root`."""
     if result["status"] in ("done", "empty"):
-        volumes = ", ".join(f"{label['name']} {label['volume_ml']:.2f} ml" for label in result["labels"])
-        return volumes + ("  (unchanged since an earlier run)" if result.get("reused") else "")
+        labels = result["labels"]
+        shown = labels if len(labels) <= MOST_LABELS else [label for label in labels if label["voxels"]]
+        volumes = ", ".join(f"{label['name']} {label['volume_ml']:.2f} ml" for label in shown[:MOST_LABELS])
+        more = f" and {len(shown) - MOST_LABELS} more labels" if len(shown) > MOST_LABELS else ""
+        return volumes + more + ("  (unchanged since an earlier run)" if result.get("reused") else "")
     where = "" if result["status"] == "skipped" else f"{root / result['source']['path']}: "
     return f"{result['code']}: {where}{result['reason']}"
 
