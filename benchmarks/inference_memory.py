@@ -96,6 +96,7 @@ def whole(prepared: Prepared, task: Recipe, network: TorchEngine) -> tuple[Label
         for place, logits in window_logits(prepared.tensor_CDHW, [network], row, [[]]):
             total[place] += logits * weight[..., None]
     summed = time.perf_counter()
+    torch.set_num_threads(1)  # as streaming restores
     sums = [weight_sum(layout.padded[axis], layout.window[axis], layout.step) for axis in layout.turned]
     weights = (sums[0][:, None, None] * (sums[1][:, None] * sums[2])).float()
     mean = total.permute(*layout.turned, 3) / weights[..., None]
