@@ -8,7 +8,7 @@ INSTALLED := $(VENV)/.installed
 NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13; do \
 	if $$p -c '$(NEW_ENOUGH)' 2>/dev/null; then echo $$p; break; fi; done)
-BENCHMARKS := $(filter-out benchmarks/_% benchmarks/record_%,$(sort $(wildcard benchmarks/*.py)))
+BENCHMARKS := $(filter-out benchmarks/_% benchmarks/record_% benchmarks/fuzz_%,$(sort $(wildcard benchmarks/*.py)))
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo check test test-readers bench fuzz peers nnunet-peers clean
@@ -54,7 +54,7 @@ test-readers: install  ## tests against other people's readers, installed from D
 
 bench: install  ## measure what the README claims
 	@test -n "$(BENCHMARKS)" || { echo "no benchmarks/*.py" >&2; exit 1; }
-	@for script in $(BENCHMARKS); do echo "== $$script"; $(RUN) "$$script" || exit; done
+	@for script in $(BENCHMARKS); do echo "== $$script"; $(RUN) -m "benchmarks.$$(basename "$$script" .py)" || exit; done
 
 peers: install  ## make .venv-peers with dicom2nifti and dcm2niix, for benchmarks/geometry
 	@test -x .venv-peers/bin/python || $(RUN) -m venv .venv-peers

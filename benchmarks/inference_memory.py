@@ -4,7 +4,7 @@ The network is one convolution of one voxel with weights set by hand: class `c` 
 nearest to `c`. It costs little, and its logits fall off around a boundary as a trained network's do, so that what is
 measured is all that isn't the network. Each run is a process of its own; the masks of all ways are compared.
 
-Run it with ``python benchmarks/inference_memory.py``: about a minute of processor time, 2 GB.
+Run it with ``python -m benchmarks.inference_memory``: about a minute of processor time, 2 GB.
 """
 
 from __future__ import annotations
@@ -157,7 +157,7 @@ def main() -> None:
     for shape in SHAPES:
         masks = set()
         for way, title in WAYS.items():
-            call = [sys.executable, __file__, way, *map(str, shape)]
+            call = [sys.executable, "-m", "benchmarks.inference_memory", way, *map(str, shape)]
             done = json.loads(subprocess.run(call, check=True, capture_output=True, text=True).stdout)
             masks.add(done["sha256"])
             cells = [" x ".join(map(str, shape)), title]
