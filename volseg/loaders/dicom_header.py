@@ -27,7 +27,7 @@ from pydicom.uid import (
 from volseg.errors import InputError
 from volseg.loaders import archive
 from volseg.loaders.candidate import Ignored
-from volseg.loaders.dicom_class import kind_of_no_scan, references
+from volseg.loaders.dicom_class import class_name, kind_of_no_scan, references
 from volseg.loaders.dicom_frames import frame_values
 from volseg.loaders.dicom_scan import scan
 from volseg.loaders.dicom_values import IDENTITY, WANTED, dataset_values, texts
@@ -243,7 +243,7 @@ def _parsed(path: Path, file: BinaryIO, size: int) -> Header | Ignored:
             problem = _pixel_problem(file, header, size)
         if not _is_other_object(header, problem):
             return replace(header, problem=problem, frames=frame_values(dataset), pixels=pixels)
-        kind = f"{UID(header.sop_class_uid).name.removesuffix(' Storage')}, no image"
+        kind = f"{class_name(header.sop_class_uid).removesuffix(' Storage')}, no image"
     return Ignored(path, f"DICOM {kind}", refers_to=references(dataset))
 
 
@@ -261,10 +261,10 @@ class _Bounded:
 
 def _is_other_object(header: Header, problem: str | None) -> bool:
     """Whether it has no pixels because objects of its kind have none."""
-    uid = UID(header.sop_class_uid)
+    uid, name = header.sop_class_uid, class_name(header.sop_class_uid)
     # A UID that pydicom doesn't know is a vendor's if the file says it twice, else it may be cut short.
-    known = uid.name != uid or header.text("SOPClassUID") == header.text("MediaStorageSOPClassUID")
-    return problem == NO_PIXELS and bool(uid) and known and "Image Storage" not in uid.name
+    known = name != uid or header.text("SOPClassUID") == header.text("MediaStorageSOPClassUID")
+    return problem == NO_PIXELS and bool(uid) and known and "Image Storage" not in name
 
 
 def _pixel_problem(file: BinaryIO, header: Header, size: int) -> str | None:

@@ -51,8 +51,6 @@ _CONTRAST = (
 )
 #: Those that differ from slice to slice inside one volume: only their order at each position counts.
 _TIMES = ("TriggerTime", "AcquisitionDateTime", "AcquisitionTime")
-#: Those that may tell apart stacks that lie one behind the other.
-_REGIONS = ("StackID", "AcquisitionNumber")
 _VIEWS = {"R": "sagittal", "L": "sagittal", "A": "coronal", "P": "coronal", "S": "axial", "I": "axial"}
 
 
