@@ -29,9 +29,9 @@ from volseg.config import Recipe, recipe_from_dict
 from volseg.geometry import Geometry
 from volseg.inference.blend import gaussian_weight, weight_sum
 from volseg.inference.decide import Labels, Softmax, restore_rows
-from volseg.inference.engines import TorchEngine
+from volseg.inference.engines.torch import TorchEngine
 from volseg.inference.memory import plan_for, resident_bytes
-from volseg.inference.sliding import window_logits
+from volseg.inference.sliding import window_values
 from volseg.inference.stream import Placement, layout_of, stream
 from volseg.network.unet import UNet
 from volseg.preprocess import Prepared, prepare
@@ -43,6 +43,7 @@ WAYS = {
     "whole": "logits of the whole scan",
     "overlap": "streamed",
     "file": "streamed, slab in a file",
+    "features": "streamed, the last layer at the end",
 }
 
 
@@ -64,7 +65,7 @@ def recipe() -> Recipe:
     )
 
 
-def engine(task: Recipe) -> TorchEngine:
+def engine(task: Recipe, *, leave_head: bool) -> TorchEngine:
     """Logits ``c x - c * c / 2``: the upper envelope of these lines changes halfway between whole numbers."""
     network = UNet.from_recipe(task)
     c = torch.arange(CLASSES, dtype=torch.float32)
@@ -76,7 +77,7 @@ def engine(task: Recipe) -> TorchEngine:
             "outputs.0.bias": -c * c / 2,
         }
     )
-    return TorchEngine(network)
+    return TorchEngine(network, leave_head=leave_head)
 
 
 def volume(shape: tuple[int, int, int]) -> Volume:
@@ -93,7 +94,7 @@ def whole(prepared: Prepared, task: Recipe, network: TorchEngine) -> tuple[Label
     total = torch.zeros((*layout.padded, CLASSES))
     weight = gaussian_weight(task.window)
     for row in layout.windows:
-        for place, logits in window_logits(prepared.tensor_CDHW, [network], row, [[]]):
+        for place, _, logits in window_values(prepared.tensor_CDHW, [network], row, [[]]):
             total[place] += logits * weight[..., None]
     summed = time.perf_counter()
     torch.set_num_threads(1)  # as streaming restores
@@ -111,7 +112,7 @@ def whole(prepared: Prepared, task: Recipe, network: TorchEngine) -> tuple[Label
 def run(way: str, shape: tuple[int, int, int]) -> dict[str, Any]:
     """One scan, one way: seconds and MB."""
     task, scan = recipe(), volume(shape)
-    network = engine(task)
+    network = engine(task, leave_head=way == "features")
     network(torch.zeros(2, 1, 8, 8, 8))
     before = resident_bytes()
     start = time.perf_counter()
@@ -121,8 +122,8 @@ def run(way: str, shape: tuple[int, int, int]) -> dict[str, Any]:
         array, seconds = whole(prepared, task, network)
         planned = 0
     else:
-        placement = Placement(in_file=way == "file", overlap=way == "overlap")
-        planned = plan_for(scan, task, "fp32", placement, before).total
+        placement = Placement(in_file=way == "file", overlap=way != "file")
+        planned = plan_for(scan, task, [network], placement, before).total
         streamed = stream(prepared, [network], task, Source(), placement=placement)
         array, seconds = streamed.labels.array, streamed.seconds
     end = time.perf_counter()

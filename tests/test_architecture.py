@@ -53,7 +53,7 @@ HOMES = {
     "safetensors": r"models/\w+\.py|training/checkpoint\.py",
     "matplotlib": r"report/\w+\.py|training/curves\.py",
     "monai": r"interop\.py|evaluation/\w+\.py|training/\w+\.py",
-    "torch": r"(preprocess|network|models|inference|training)/\w+\.py|resample\.py|interop\.py|batch/case\.py",
+    "torch": r"((preprocess|network|models|inference|training)/.+|resample|interop|batch/case)\.py",
     "typer": r"cli/\w+\.py",
     # Results depend on neither the network nor the environment.
     "socket": r"serve/\w+\.py",

@@ -41,7 +41,10 @@ def whole_logits(
     ]
     for place in window_slices(padded.shape[1:], recipe.window, recipe.tile_step):
         for flip, engine in itertools.product(flips, engines):
-            logits = engine(padded[(slice(None), *place)].flip(flip)[None])[0].flip(flip)
+            values = engine(padded[(slice(None), *place)].flip(flip)[None])[0].double()
+            if engine.head is not None:
+                values = values @ engine.head.weight.double() + engine.head.bias.double()
+            logits = values.movedim(-1, 0).flip(flip)
             total[(slice(None), *place)] += logits * weight
             weights[place] += weight
     inner = [slice(before, size - after) for (before, after), size in zip(padding, weights.shape, strict=True)]

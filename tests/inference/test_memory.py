@@ -12,12 +12,15 @@ import numpy as np
 import pytest
 
 from tests.tiny import scan, threshold_model, thresholded, tiny_recipe
+from volseg.config import Recipe
 from volseg.errors import CODES, RefusalError, UsageError
 from volseg.geometry import Geometry
 from volseg.inference import memory
+from volseg.inference.engines.torch import TorchEngine
 from volseg.inference.memory import Plan, available_bytes, parse_size, plan_memory, resident_bytes
 from volseg.inference.predictor import Options, load_model
 from volseg.inference.stream import Placement
+from volseg.network.unet import UNet
 from volseg.volume import Volume
 
 SHAPE = (21, 34, 60)
@@ -78,9 +81,13 @@ def volume_of(shape: tuple[int, int, int] = SHAPE) -> Volume:
     return Volume(scan(shape), Geometry(shape, np.eye(4)))
 
 
+def engines(recipe: Recipe, *, leave_head: bool = False) -> list[TorchEngine]:
+    return [TorchEngine(UNet.from_recipe(recipe), leave_head=leave_head)]
+
+
 def test_a_plan_worked_by_hand() -> None:
     recipe = tiny_recipe(window=[8, 8, 8], spacing_mm=[1, 1, 1], orientation="RAS")
-    plan = plan_memory(volume_of(), recipe, "fp32", None)
+    plan = plan_memory(volume_of(), recipe, engines(recipe), None)
     voxels = 21 * 34 * 60
     assert plan.placement == Placement(in_file=False, overlap=True)
     assert (plan.scan, plan.tensor, plan.mask) == (2 * voxels, 4 * voxels, voxels)
@@ -91,6 +98,9 @@ def test_a_plan_worked_by_hand() -> None:
     assert plan.network == 8 * 8 * 8 * 2 * 4 * 8 * 4 + memory.LIBRARIES
     rest = max(plan.preparing, plan.slab + plan.restoring + plan.network + plan.mask)
     assert plan.total == plan.process + plan.scan + plan.tensor + rest
+    left = plan_memory(volume_of(), recipe, engines(recipe, leave_head=True), None)
+    assert left.slab == plan.slab // 3 * 4
+    assert left.restoring == (4 + 3) * plan.restoring // 3
     in_file = replace(plan, placement=Placement(in_file=True, overlap=False), slab=10**12)
     assert in_file.total == plan.total - plan.slab
     assert "slab 1,000,000 in a file" in str(in_file)
@@ -98,7 +108,7 @@ def test_a_plan_worked_by_hand() -> None:
 
 def test_the_slab_does_not_grow_with_the_scan() -> None:
     recipe = tiny_recipe(window=[8, 8, 8], spacing_mm=None)
-    short, long = (plan_memory(volume_of((21, 34, size)), recipe, "fp32", None) for size in (80, 240))
+    short, long = (plan_memory(volume_of((21, 34, size)), recipe, engines(recipe), None) for size in (80, 240))
     assert (long.slab, long.restoring, long.network) == (short.slab, short.restoring, short.network)
     assert long.scan == 3 * short.scan
 
@@ -113,13 +123,13 @@ def test_a_bound_goes_from_rows_to_spare_to_a_file_to_a_refusal(quiet: None) -> 
     recipe = tiny_recipe(window=[8, 8, 8], spacing_mm=None, network={"features": [1, 1]})
     volume = volume_of((90, 100, 110))
     placements = [Placement(overlap=True), Placement(overlap=False), Placement(in_file=True, overlap=False)]
-    plans = [memory.plan_for(volume, recipe, "fp32", placement, 0) for placement in placements]
+    plans = [memory.plan_for(volume, recipe, engines(recipe), placement, 0) for placement in placements]
     totals = [plan.total for plan in plans]
     assert totals == sorted(set(totals), reverse=True)
     for bound, expected in zip(totals, placements, strict=True):
-        assert plan_memory(volume, recipe, "fp32", bound).placement == expected
+        assert plan_memory(volume, recipe, engines(recipe), bound).placement == expected
     with pytest.raises(RefusalError) as refused:
-        plan_memory(volume, recipe, "fp32", totals[2] - 1)
+        plan_memory(volume, recipe, engines(recipe), totals[2] - 1)
     assert refused.value.code == "memory"
     assert "memory" in CODES
     assert f"--memory allows {(totals[2] - 1) / 1e6:,.0f} MB, and this scan needs" in str(refused.value)
@@ -132,7 +142,7 @@ def test_without_a_bound_the_machine_decides_and_nothing_is_refused(
     found = []
     for available in (None, 10**12, 0):
         monkeypatch.setattr(memory, "available_bytes", lambda given=available: given)
-        found.append(plan_memory(volume_of(), recipe, "fp32", None).placement.in_file)
+        found.append(plan_memory(volume_of(), recipe, engines(recipe), None).placement.in_file)
     assert found == [False, False, True]
 
 

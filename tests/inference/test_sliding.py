@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -15,7 +14,8 @@ from torch import Tensor
 
 from volseg.inference.blend import gaussian_weight, weight_sum
 from volseg.inference.engines import Precision
-from volseg.inference.sliding import flip_sets, window_logits
+from volseg.inference.engines.head import Head
+from volseg.inference.sliding import flip_sets, window_values
 from volseg.inference.windows import Place, axis_starts, streaming_axis, window_slices
 
 
@@ -86,6 +86,8 @@ class Ramp:
 
     name = "ramp"
     precision: Precision = "fp32"
+    head: Head | None = None
+    values_held = 1.0
 
     def __init__(self, value: float) -> None:
         self.value = value
@@ -94,7 +96,7 @@ class Ramp:
     def __call__(self, x_BCDHW: Tensor) -> Tensor:
         self.seen.append(len(x_BCDHW))
         ramp = torch.arange(x_BCDHW[0, 0].numel()).view(x_BCDHW.shape[2:])
-        return torch.cat([x_BCDHW * ramp, torch.full_like(x_BCDHW, self.value)], 1)
+        return torch.cat([x_BCDHW * ramp, torch.full_like(x_BCDHW, self.value)], 1).movedim(1, -1)
 
 
 def test_every_pass_of_a_row_is_turned_back() -> None:
@@ -104,31 +106,16 @@ def test_every_pass_of_a_row_is_turned_back() -> None:
     assert flips == [[], [1], [3], [1, 3]]
     engines = [Ramp(4.0), Ramp(9.0)]
     ramp = torch.arange(24.0).view(2, 3, 4)
-    found: list[tuple[int, float]] = []
+    found: list[tuple[int, int, float]] = []
     sums: dict[int, Tensor] = {0: torch.zeros(2, 3, 4), 1: torch.zeros(2, 3, 4)}
-    for place, logits_DHWC in window_logits(tensor, engines, row, flips):
-        assert logits_DHWC.shape == (2, 3, 4, 2)
-        found.append((place[2].start, logits_DHWC[0, 0, 0, 1].item()))
-        sums[place[2].start] += logits_DHWC[..., 0]
+    for place, number, values_DHWV in window_values(tensor, engines, row, flips):
+        assert values_DHWV.shape == (2, 3, 4, 2)
+        found.append((place[2].start, number, values_DHWV[0, 0, 0, 1].item()))
+        sums[place[2].start] += values_DHWV[..., 0]
     # Two passes at once, and every engine sees them before the next two.
-    assert [value for _, value in found] == [4.0, 4.0, 9.0, 9.0] * 4
-    assert [start for start, _ in found] == [0] * 8 + [1] * 8
+    assert [(number, value) for _, number, value in found] == [(0, 4.0), (0, 4.0), (1, 9.0), (1, 9.0)] * 4
+    assert [start for start, _, _ in found] == [0] * 8 + [1] * 8
     assert engines[0].seen == engines[1].seen == [2, 2, 2, 2]
     symmetric = sum((ramp.flip(axes) for axes in ([], [0], [2], [0, 2])), torch.zeros(()))
     for place in row:
         torch.testing.assert_close(sums[place[2].start], 2 * tensor[0][place] * symmetric)
-
-
-@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last_3d])
-def test_the_memory_format_of_an_engine_does_not_matter(memory_format: torch.memory_format) -> None:
-    answer = torch.arange(2 * 3 * 4 * 5 * 6.0).view(2, 3, 4, 5, 6)
-
-    class Stored(Ramp):
-        def __call__(self, x_BCDHW: Tensor) -> Tensor:
-            return answer[: len(x_BCDHW)].contiguous(memory_format=memory_format)
-
-    places: Sequence[Place] = window_slices((4, 5, 6), (4, 5, 6), 0.5) * 2
-    got = [logits for _, logits in window_logits(torch.zeros(1, 4, 5, 6), [Stored(0)], places, flip_sets(()))]
-    for expected_CDHW, logits_DHWC in zip(answer, got, strict=True):
-        assert torch.equal(logits_DHWC.permute(3, 0, 1, 2), expected_CDHW)
-        assert logits_DHWC.is_contiguous()

@@ -22,6 +22,7 @@ from volseg.errors import ModelError, RefusalError
 from volseg.geometry import ORIENTATIONS, AxisMap, Geometry
 from volseg.inference import slab
 from volseg.inference.engines import Precision
+from volseg.inference.engines.head import Head
 from volseg.inference.stream import Placement, layout_of, stream
 from volseg.preprocess import Prepared
 from volseg.preprocess.grid import Box
@@ -31,20 +32,26 @@ PLACEMENTS = [Placement(in_file=file, overlap=overlap) for file, overlap in iter
 
 
 class Random:
-    """An engine whose logits look like a network's: of the input around each voxel, and of the place in the window."""
+    """An engine whose logits look like a network's: of the input around each voxel, and of the place in the window.
+
+    With `features`, it leaves the last layer, which makes logits of so many.
+    """
 
     name = "random"
     precision: Precision = "fp32"
+    values_held = 1.0
 
-    def __init__(self, outputs: int, window: Sequence[int], seed: int = 0, *, channels_last: bool = False) -> None:
+    def __init__(self, outputs: int, window: Sequence[int], seed: int = 0, features: int = 0) -> None:
         generator = torch.Generator().manual_seed(seed)
-        self.kernel = torch.randn((outputs, 1, 3, 3, 3), generator=generator)
-        self.shift = torch.randn((outputs, *window), generator=generator)
-        self.channels_last = channels_last
+        values = features or outputs
+        self.kernel = torch.randn((values, 1, 3, 3, 3), generator=generator)
+        self.shift = torch.randn((values, *window), generator=generator)
+        weight, bias = torch.randn((features, outputs), generator=generator), torch.randn(outputs, generator=generator)
+        self.head = Head(weight, bias) if features else None
 
     def __call__(self, x_BCDHW: Tensor) -> Tensor:
-        logits = torch.nn.functional.conv3d(x_BCDHW, self.kernel, padding=1) + self.shift
-        return logits.contiguous(memory_format=torch.channels_last_3d) if self.channels_last else logits
+        values = torch.nn.functional.conv3d(x_BCDHW, self.kernel, padding=1) + self.shift
+        return values.movedim(1, -1).contiguous()
 
 
 def recipe_of(output: str = "softmax", labels: Sequence[int] = (1, 2, 7), **changes: Any) -> Recipe:
@@ -96,7 +103,7 @@ larger = st.tuples(*(st.integers(1, 40),) * 3)
     mirrored=st.sampled_from([(), (1,), (0, 2)]),
     folds=st.integers(1, 2),
     step=st.sampled_from([0.3, 0.5, 1.0]),
-    channels_last=st.booleans(),
+    features=st.integers(0, 3),
     seed=st.integers(0, 99),
 )
 def test_labels_are_those_of_the_slow_way_and_the_same_in_every_placement(
@@ -110,12 +117,12 @@ def test_labels_are_those_of_the_slow_way_and_the_same_in_every_placement(
     mirrored: tuple[int, ...],
     folds: int,
     step: float,
-    channels_last: bool,
+    features: int,
     seed: int,
 ) -> None:
     window = (6, 4, 8)
     recipe = recipe_of(output, window=list(window), tile_step=step)
-    engines = [Random(recipe.outputs, window, seed + fold, channels_last=channels_last) for fold in range(folds)]
+    engines = [Random(recipe.outputs, window, seed + fold, features) for fold in range(folds)]
     axes = AxisMap.between("RAS", orientation)
     check(prepared_of(shape, Box(start, seen), around, axes, nearest, seed), recipe, engines, mirrored)
 
@@ -125,6 +132,7 @@ def test_a_long_scan_goes_through_a_ring_many_times() -> None:
     recipe = recipe_of(labels=range(200, 317), window=[4, 4, 4])
     prepared = prepared_of((5, 6, 40), Box((1, 0, 2), (9, 12, 77)), (0, 2, 1), AxisMap.between("RAS", "SLP"))
     check(prepared, recipe, [Random(recipe.outputs, (4, 4, 4))])
+    check(prepared, recipe, [Random(recipe.outputs, (4, 4, 4), fold, features=5) for fold in range(2)])
     labels = stream(prepared, [Random(recipe.outputs, (4, 4, 4))], recipe, Source()).labels
     assert labels.array.dtype == np.uint16
     assert labels.array.max() > 255
@@ -182,7 +190,9 @@ def test_rows_of_a_ring_are_added_averaged_and_cleared() -> None:
     for in_file in (False, True):
         ring = slab.Slab(3, (2, 2, 1), in_file=in_file)
         ones = torch.ones(2, 1, 2, 1)
-        ring.add(2, (slice(0, 1), slice(0, 2)), ones * 6, torch.full((2, 1, 2), 0.5))  # rows 2 and 3: places 2 and 0
+        ring.add(
+            2, (slice(0, 1), slice(0, 2), slice(0, 1)), ones * 6, torch.full((2, 1, 2), 0.5)
+        )  # rows 2 and 3: places 2 and 0
         mean = ring.mean(slice(2, 4), (slice(0, 2), slice(1, 2)), torch.full((2, 2, 1), 2.0))
         assert mean.flatten().tolist() == [1.5, 0.0, 1.5, 0.0]
         ring.clear(slice(2, 3))

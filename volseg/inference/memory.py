@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,18 +11,14 @@ import numpy as np
 
 from volseg.config import Recipe
 from volseg.errors import RefusalError, UsageError
-from volseg.inference.engines import Precision
+from volseg.inference.engines import Engine
 from volseg.inference.layout import Layout
 from volseg.inference.sliding import passes_at_once
-from volseg.inference.stream import Placement
+from volseg.inference.stream import Placement, slab_values
 from volseg.preprocess import model_shape
 from volseg.preprocess.grid import model_axes
 from volseg.volume import Volume
 
-#: Float32 values that a U-Net of torch holds at once for a voxel of a window, in multiples of its first features and of
-#: its outputs: 7.7 and 7.8 measured with 16 and 32 features and 3 outputs; 2.1 with 118 outputs in fp32, 4.1 in
-#: bf16, whose logits are there in both precisions.
-PER_FEATURE, PER_OUTPUT = 8.0, {"fp32": 2.2, "bf16": 4.2}
 #: Beside what is counted here, torch's buffers and the allocator's gaps: with this much, plans lie 2 to 21 % above what
 #: ``benchmarks/inference_memory.py`` measures.
 LIBRARIES = 160_000_000
@@ -93,7 +90,7 @@ class Plan:
     preparing
         More that preprocessing holds, before there is a slab.
     slab, restoring
-        Sums of logits of the open rows, and the rows that are being restored.
+        Sums of what the network says of the open rows, and the rows that are being restored.
     network
         What the network holds for a window.
     placement
@@ -137,7 +134,7 @@ def _mb(size: int) -> str:
     return f"{size / 1e6:,.0f}"
 
 
-def plan_memory(volume: Volume, recipe: Recipe, precision: Precision, bound: int | None) -> Plan:
+def plan_memory(volume: Volume, recipe: Recipe, engines: Sequence[Engine], bound: int | None) -> Plan:
     """Choose where the slab of a scan is kept.
 
     In memory, with rows enough to restore some while the network works on others; else without these rows; else in a
@@ -147,8 +144,8 @@ def plan_memory(volume: Volume, recipe: Recipe, precision: Precision, bound: int
     ----------
     volume
         Already in memory.
-    recipe, precision
-        Of the model and of the network.
+    recipe, engines
+        Of the model.
     bound
         Bytes that the process may hold. None: all that the machine has, which then decides on memory or file alone.
 
@@ -159,7 +156,7 @@ def plan_memory(volume: Volume, recipe: Recipe, precision: Precision, bound: int
     """
     held, available = resident_bytes(), available_bytes()
     for placement in (Placement(overlap=True), Placement(overlap=False), Placement(in_file=True, overlap=False)):
-        plan = plan_for(volume, recipe, precision, placement, held)
+        plan = plan_for(volume, recipe, engines, placement, held)
         fits_machine = available is None or plan.total - held <= available
         if fits_machine and (bound is None or plan.total <= bound):
             return plan
@@ -168,24 +165,26 @@ def plan_memory(volume: Volume, recipe: Recipe, precision: Precision, bound: int
     return plan
 
 
-def plan_for(volume: Volume, recipe: Recipe, precision: Precision, placement: Placement, held: int) -> Plan:
+def plan_for(volume: Volume, recipe: Recipe, engines: Sequence[Engine], placement: Placement, held: int) -> Plan:
     """What a scan takes with its slab in one place; `held` is what the process holds now, the scan included."""
     geometry = volume.geometry
     turned = geometry.turned(model_axes(geometry, recipe)).shape
     layout = Layout(model_shape(geometry, recipe), turned, recipe.window, recipe.tile_step)
     voxels = int(np.prod(geometry.shape, dtype=np.int64))
-    row = int(np.prod(layout.plane, dtype=np.int64)) * recipe.outputs * 4
+    plane = int(np.prod(layout.plane, dtype=np.int64)) * 4
+    values = slab_values(engines, recipe.outputs)
+    # While rows are restored, their logits; and their features beside these.
+    restored = recipe.outputs if engines[0].head is None else recipe.outputs + values
     padded = int(np.prod(layout.padded, dtype=np.int64)) * len(recipe.channels) * 4
     window = int(np.prod(recipe.window, dtype=np.int64)) * passes_at_once(recipe.window) * 4
-    values = max(recipe.network.features[0] * PER_FEATURE, recipe.outputs * PER_OUTPUT[precision])
     return Plan(
         process=max(0, held - volume.array.nbytes),
         scan=volume.array.nbytes,
         tensor=padded,
         mask=voxels * (1 if max(label.value for label in recipe.labels) < 256 else 2),
         preparing=voxels * PREPARING + padded // len(recipe.channels),
-        slab=row * layout.open_rows(overlap=placement.overlap),
-        restoring=row * max(rows.stop - rows.start for rows in layout.needed),
-        network=round(window * values) + LIBRARIES,
+        slab=plane * values * layout.open_rows(overlap=placement.overlap),
+        restoring=plane * restored * max(rows.stop - rows.start for rows in layout.needed),
+        network=round(window * engines[0].values_held) + LIBRARIES,
         placement=placement,
     )

@@ -13,7 +13,9 @@ import torch
 from volseg.config import Recipe
 from volseg.errors import InputError, ModelError, UsageError
 from volseg.geometry import Geometry
-from volseg.inference.engines import Precision, TorchEngine
+from volseg.inference.engines import Precision
+from volseg.inference.engines.head import leaves_head
+from volseg.inference.engines.torch import TorchEngine
 from volseg.inference.memory import Plan, plan_memory
 from volseg.inference.restore import on_grid
 from volseg.inference.stream import Progress, stream
@@ -127,7 +129,7 @@ class Model:
         self.folder = folder
         self.recipe = folder.manifest.recipe
         self.trained_on = folder.manifest.trained_on
-        self._engines: dict[tuple[str, Precision, str], TorchEngine] = {}
+        self._engines: dict[tuple[str, Precision, str, bool], TorchEngine] = {}
 
     @property
     def name(self) -> str:
@@ -181,8 +183,10 @@ class Model:
         check_device(options.device)
         precision: Precision = "fp32" if options.precision == "auto" else options.precision
         engines = []
-        for fold in self.folds(options):
-            key = (fold, precision, options.device)
+        folds = self.folds(options)
+        leave_head = leaves_head(self.recipe, len(folds))
+        for fold in folds:
+            key = (fold, precision, options.device, leave_head)
             if key not in self._engines:
                 network = UNet.from_recipe(self.recipe)
                 try:
@@ -191,7 +195,7 @@ class Model:
                     raise ModelError(
                         f"{self.folder.path}: the weights of fold {fold} aren't those of the network in model.json"
                     ) from error
-                self._engines[key] = TorchEngine(network, precision, options.device)
+                self._engines[key] = TorchEngine(network, precision, options.device, leave_head=leave_head)
             engines.append(self._engines[key])
         return engines
 
@@ -213,7 +217,7 @@ class Model:
         engines = self.engines(options)
         mirroring = self.recipe.mirroring.use if options.mirroring is None else options.mirroring
         mirrored = self.recipe.mirroring.axes if mirroring else ()
-        plan = plan_memory(volume, self.recipe, engines[0].precision, options.memory)
+        plan = plan_memory(volume, self.recipe, engines, options.memory)
         if options.planned is not None:
             options.planned(plan)
         seconds = {}

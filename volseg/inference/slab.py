@@ -1,4 +1,4 @@
-"""The sums of weighted logits of the rows of a scan that windows still add to."""
+"""The sums of what the network says of the rows of a scan that windows still add to, weighted."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Slab:
     rows
         How many are held at once.
     plane
-        H, W and C of a row.
+        H, W and V of a row: values of a voxel, which are logits or features.
     in_file
         Keep them in a temporary file, which has no name or loses it when the slab goes: also after an error.
 
@@ -42,18 +42,18 @@ class Slab:
         else:
             self._ring = torch.zeros(shape)
 
-    def add(self, first: int, place: tuple[slice, slice], logits_RHWC: Tensor, weight_RHW: Tensor) -> None:
-        """Add weighted logits to the rows from `first` on, at `place` along H and W.
+    def add(self, first: int, place: tuple[slice, slice, slice], values_RHWV: Tensor, weight_RHW: Tensor) -> None:
+        """Add weighted values to the rows from `first` on, at `place` along H, W and V.
 
         A row at a time: nothing of the window's size is made, and the two operations on each number are the same
         wherever the ring begins. A fused multiply-add might round otherwise.
         """
-        for row, (logits, weight) in enumerate(zip(logits_RHWC, weight_RHW, strict=True), first):
-            self._ring[(row % len(self._ring), *place)] += logits * weight[..., None]
+        for row, (values, weight) in enumerate(zip(values_RHWV, weight_RHW, strict=True), first):
+            self._ring[(row % len(self._ring), *place)] += values * weight[..., None]
         self._let_go()
 
     def mean(self, rows: slice, place: tuple[slice, slice], divisor_RHW: Tensor) -> Tensor:
-        """(R, H, W, C) sums of `rows` at `place`, divided by the sum of weights at each voxel."""
+        """(R, H, W, V) sums of `rows` at `place`, divided by the sum of weights at each voxel."""
         result = torch.empty((*divisor_RHW.shape, self._ring.shape[-1]))
         for row, out, divisor in zip(range(rows.start, rows.stop), result, divisor_RHW, strict=True):
             torch.div(self._ring[(row % len(self._ring), *place)], divisor[..., None], out=out)

@@ -34,10 +34,10 @@ def flip_sets(mirrored: Sequence[int]) -> list[list[int]]:
     return [[axis + 1 for axis in axes] for axes in chosen]
 
 
-def window_logits(
+def window_values(
     tensor_CDHW: Tensor, engines: Sequence[Engine], row: Sequence[Place], flips: Sequence[list[int]]
-) -> Iterator[tuple[Place, Tensor]]:
-    """Logits of every pass of one row of windows.
+) -> Iterator[tuple[Place, int, Tensor]]:
+    """What every engine says in every pass of one row of windows.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ def window_logits(
     Yields
     ------
     tuple
-        The window, and its (D, H, W, C) logits, turned back, by one engine and one set of flips. The order depends on
+        The window, the engine's number, and its (D, H, W, values) in one pass, turned back. The order depends on
         nothing else but the parameters.
     """
     passes = [(place, flip) for place in row for flip in flips]
@@ -62,16 +62,8 @@ def window_logits(
     for start in range(0, len(passes), size):
         batch = passes[start : start + size]
         x_BCDHW = torch.stack([tensor_CDHW[(slice(None), *place)].flip(flip) for place, flip in batch])
-        for engine in engines:
-            for (place, flip), logits_CDHW in zip(batch, engine(x_BCDHW), strict=True):
-                yield place, _turned_back(logits_CDHW, flip)
+        for number, engine in enumerate(engines):
+            for (place, flip), values_DHWV in zip(batch, engine(x_BCDHW), strict=True):
+                yield place, number, values_DHWV.flip([axis - 1 for axis in flip]) if flip else values_DHWV
             # They may be larger than all else: not to be held while the next are made.
-            del logits_CDHW
-
-
-def _turned_back(logits_CDHW: Tensor, flip: Sequence[int]) -> Tensor:
-    """(D, H, W, C) logits of a pass whose input was flipped along the axes `flip` of (C, D, H, W)."""
-    # Free where the engine's memory is channels last already; else torch's fast transposition.
-    flat = logits_CDHW.flatten(1).t().contiguous()
-    logits = flat.view(*logits_CDHW.shape[1:], -1)
-    return logits.flip([axis - 1 for axis in flip]) if flip else logits
+            del values_DHWV

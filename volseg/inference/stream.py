@@ -10,6 +10,7 @@ are the same whatever the slab is kept in, and whether or not restoring overlaps
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -25,9 +26,10 @@ from volseg.config import Recipe
 from volseg.inference.blend import gaussian_weight, weight_sum
 from volseg.inference.decide import Decision, Labels, Sigmoid, Softmax, restore_rows
 from volseg.inference.engines import Engine
+from volseg.inference.engines.head import Head, joined
 from volseg.inference.layout import Layout
 from volseg.inference.slab import Slab
-from volseg.inference.sliding import flip_sets, window_logits
+from volseg.inference.sliding import flip_sets, window_values
 from volseg.preprocess import Prepared
 from volseg.volume import LabelVolume, Source
 
@@ -79,8 +81,10 @@ def layout_of(prepared: Prepared, recipe: Recipe) -> Layout:
 class _Restorer:
     """Rows of the slab to labels, as they become complete."""
 
-    def __init__(self, layout: Layout, slab: Slab, passes: int, recipe: Recipe, target: Labels) -> None:
-        self.layout, self.slab, self.target = layout, slab, target
+    def __init__(
+        self, layout: Layout, slab: Slab, passes: int, head: Head | None, recipe: Recipe, target: Labels
+    ) -> None:
+        self.layout, self.slab, self.head, self.target = layout, slab, head, target
         self.decision: Decision = Softmax() if recipe.output == "softmax" else Sigmoid()
         self.table = np.array([0, *(label.value for label in recipe.labels)], dtype=target.dtype)
         # Of each axis the part that isn't padding; each pass of a window adds its weight once.
@@ -102,7 +106,8 @@ class _Restorer:
             rows = layout.needed[block]
             divisor = (self.row_sum[rows, None, None] * self.plane_sum).float()
             values = self.slab.mean(rows, self.place, divisor)
-            restore_rows(values, layout.axes, block, self.decision, self.table, self.target)
+            logits = values if self.head is None else self.head(values)
+            restore_rows(logits, layout.axes, block, self.decision, self.table, self.target)
             self.done = block + 1
         needed = layout.first_needed(row)
         self.slab.clear(slice(self.cleared, needed))
@@ -186,7 +191,7 @@ def stream(
     prepared
         The network's input; where it is smaller than the window it is padded with 0, the mean of a normalised scan.
     engines
-        One a fold; their logits are averaged.
+        One a fold; their logits are averaged. Either all have heads or none.
     recipe
         Window, step, labels and output.
     source
@@ -212,21 +217,41 @@ def stream(
     layout = layout_of(prepared, recipe)
     target = prepared.axes.apply(array)[prepared.box.slices].transpose(layout.turned)
     flips = flip_sets(mirrored)
-    slab = Slab(layout.open_rows(overlap=placement.overlap), (*layout.plane, recipe.outputs), in_file=placement.in_file)
-    restorer = _Restorer(layout, slab, len(flips) * len(engines), recipe, target)
+    head, channels = _channels(engines, recipe.outputs)
+    plane = (*layout.plane, slab_values(engines, recipe.outputs))
+    slab = Slab(layout.open_rows(overlap=placement.overlap), plane, in_file=placement.in_file)
+    # Engines that share their place in the slab are averaged there; others by the joined head.
+    passes = len(flips) * (len(engines) if head is None else 1)
+    restorer = _Restorer(layout, slab, passes, head, recipe, target)
     start = time.perf_counter()
     with _single_thread() as pool:
         worker = _Worker(restorer, pool, overlap=placement.overlap)
-        windows = _sum_windows(prepared.tensor_CDHW, engines, layout, flips, slab, worker, progress)
+        windows = _sum_windows(prepared.tensor_CDHW, engines, channels, layout, flips, slab, worker, progress)
     total = time.perf_counter() - start
     labels = LabelVolume(array, prepared.source, table, source, f"{recipe.name} {recipe.version}")
     seconds = {"network": round(total - worker.waited, 4), "restore": round(worker.waited, 4)}
     return Streamed(labels, windows, seconds)
 
 
+def slab_values(engines: Sequence[Engine], outputs: int) -> int:
+    """Numbers that a slab holds for a voxel: logits, or the features of every engine."""
+    last = _channels(engines, outputs)[1][-1]
+    return int(last.stop)
+
+
+def _channels(engines: Sequence[Engine], outputs: int) -> tuple[Head | None, list[slice]]:
+    """What makes logits of a voxel's values in the slab, and where among these each engine's are added."""
+    heads = [engine.head for engine in engines if engine.head is not None]
+    if not heads:
+        return None, [slice(0, outputs)] * len(engines)
+    ends = list(itertools.accumulate(len(head.weight) for head in heads))
+    return joined(heads), [slice(end - len(head.weight), end) for head, end in zip(heads, ends, strict=True)]
+
+
 def _sum_windows(
     tensor_CDHW: Tensor,
     engines: Sequence[Engine],
+    channels: Sequence[slice],
     layout: Layout,
     flips: Sequence[list[int]],
     slab: Slab,
@@ -242,9 +267,10 @@ def _sum_windows(
     for row in layout.windows:
         begin = row[0][first].start
         worker.complete(begin)
-        for place, logits_DHWC in window_logits(tensor_CDHW, engines, row, flips):
-            slab.add(begin, (place[others[0]], place[others[1]]), logits_DHWC.permute(*layout.turned, 3), weight_RHW)
-            del logits_DHWC  # before the next are made
+        for place, number, values_DHWV in window_values(tensor_CDHW, engines, row, flips):
+            within = (place[others[0]], place[others[1]], channels[number])
+            slab.add(begin, within, values_DHWV.permute(*layout.turned, 3), weight_RHW)
+            del values_DHWV  # before the next are made
             passes += 1
             if progress is not None and passes % (len(flips) * len(engines)) == 0:
                 progress(passes // (len(flips) * len(engines)), count)

@@ -20,7 +20,7 @@ from torch import Tensor
 from volseg.config import Recipe, TrainingConfig
 from volseg.errors import TrainingError
 from volseg.evaluation.overlap import dice_per_label
-from volseg.inference.engines import TorchEngine, native_bf16
+from volseg.inference.engines.torch import TorchEngine, native_bf16
 from volseg.inference.stream import stream
 from volseg.network.unet import UNet
 from volseg.training.augment import Augmentation
