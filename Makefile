@@ -11,11 +11,11 @@ PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13; do \
 BENCHMARKS := $(filter-out benchmarks/_% benchmarks/record_% benchmarks/fuzz_%,$(sort $(wildcard benchmarks/*.py)))
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo check test test-readers bench fuzz peers nnunet-peers clean
+.PHONY: help install demo check test test-readers bench fuzz peers nnunet-peers totalsegmentator-peers clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name what; do \
-		printf '  make %-13s %s\n' "$$name" "$$what"; done
+		printf '  make %-22s %s\n' "$$name" "$$what"; done
 
 install: $(INSTALLED)  ## make .venv with everything that the other targets need
 
@@ -63,6 +63,11 @@ peers: install  ## make .venv-peers with dicom2nifti and dcm2niix, for benchmark
 nnunet-peers: install  ## make .venv-nnunet with nnunetv2, for benchmarks/record_*.py
 	@test -x .venv-nnunet/bin/python || $(RUN) -m venv .venv-nnunet
 	.venv-nnunet/bin/python -m pip install --quiet --disable-pip-version-check --no-compile -r benchmarks/nnunet.txt
+
+totalsegmentator-peers: install  ## make .venv-totalseg with TotalSegmentator, for benchmarks/
+	@test -x .venv-totalseg/bin/python || $(RUN) -m venv .venv-totalseg
+	.venv-totalseg/bin/python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps \
+		-r benchmarks/totalsegmentator.txt
 
 # The guided fuzzer stays out of .venv: nothing else needs it.
 fuzz: install  ## damaged files against the loaders, guided by coverage
