@@ -188,7 +188,7 @@ def put(keys: tuple[str, ...], value: Any) -> Callable[[Any], None]:
         (
             ("image_reader_writer",),
             "Tiff3DIO",
-            "Tiff3DIO; volseg follows NibabelIOWithReorient, SimpleITKIO, NibabelIO",
+            "Tiff3DIO; volseg follows NibabelIOWithReorient, SimpleITKIOWithReorient, SimpleITKIO, NibabelIO",
         ),
         (("image_reader_writer",), "NaturalImage2DIO", "NaturalImage2DIO"),
         (("transpose_forward",), [0, 1, 1], "not an order of three axes"),

@@ -29,8 +29,9 @@ def show(model: Annotated[str, typer.Argument(help="Bundled name or model folder
 
     folder = read_model(model_path(model))
     recipe, trained_on = folder.manifest.recipe, folder.manifest.trained_on
-    for fold in folder.manifest.weights:
-        folder.weights(fold)
+    for stage in filter(None, (folder, folder.stage1)):
+        for fold in stage.manifest.weights:
+            stage.weights(fold)
     print(f"{recipe.name} {recipe.version}: {recipe.description}")
     print(f"sha256        {folder.sha256}")
     for channel in recipe.channels:
@@ -41,6 +42,8 @@ def show(model: Annotated[str, typer.Argument(help="Bundled name or model folder
     spacing = "the scan's own" if recipe.spacing_mm is None else " x ".join(f"{s:g}" for s in recipe.spacing_mm) + " mm"
     print(f"grid          {recipe.orientation}, spacing {spacing}, window {' x '.join(map(str, recipe.window))}")
     print(f"folds         {', '.join(folder.manifest.weights)} (sha256 as in model.json)")
+    if folder.stage1 is not None:
+        print(f"first stage   {folder.stage1.manifest.recipe.name}, folds {', '.join(folder.stage1.manifest.weights)}")
     if trained_on.volseg is None:
         print("trained on    not by volseg: see the card")
     else:
@@ -69,9 +72,13 @@ def import_nnunet_(
     profile: Annotated[
         Literal["totalsegmentator"] | None, typer.Option(help="Whose choices around nnU-Net to keep.")
     ] = None,
+    stage1: Annotated[
+        Path | None, typer.Option(help="Results of a cascade's first stage, where they don't lie beside FOLDER.")
+    ] = None,
 ) -> None:
     """Make a model folder of a trained nnU-Net v2."""
     from volseg.models.nnunet import import_nnunet
 
-    model = import_nnunet(folder, output, profile)
-    print(f"{output}: model {model.manifest.recipe.name} with fold {', '.join(model.manifest.weights)}")
+    model = import_nnunet(folder, output, profile, stage1)
+    first = "" if model.stage1 is None else f"; first stage {model.stage1.manifest.recipe.name}"
+    print(f"{output}: model {model.manifest.recipe.name} with fold {', '.join(model.manifest.weights)}{first}")

@@ -1,7 +1,8 @@
 """The model folder: ``model.json``, ``weights/fold_*.safetensors``, ``CARD.md``, ``metrics.json``.
 
-``model.json`` holds the sha256 of each weight file, and its own sha256 is the model's hash: a model whose weights
-were changed isn't used. Loading runs no code from the folder.
+A cascade's first stage is a model folder inside it, ``stage1/``. ``model.json`` holds the sha256 of each weight file
+and of the first stage's ``model.json``, and its own sha256 is the model's hash: a model of which anything was changed
+isn't used. Loading runs no code from the folder.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from volseg.config import Recipe, Section, validation_problem
 from volseg.errors import ModelError
 
 MANIFEST = "model.json"
+#: Folder of a cascade's first stage.
+STAGE1 = "stage1"
 
 #: Smallest and largest value.
 Span = tuple[float, float]
@@ -69,6 +72,8 @@ class Manifest(Section):
     """Training data."""
     weights: Annotated[dict[str, str], Field(min_length=1)]
     """sha256 of each weight file, by the name of its fold (a number, or ``all``)."""
+    stage1: str | None = None
+    """Of a cascade: sha256 of the first stage's ``model.json``. The network sees its labels beside the channels."""
 
 
 @dataclass(frozen=True)
@@ -83,11 +88,14 @@ class ModelFolder:
         What ``model.json`` holds.
     sha256
         The model's hash.
+    stage1
+        The first stage of a cascade.
     """
 
     path: Path
     manifest: Manifest
     sha256: str
+    stage1: ModelFolder | None = None
 
     def weights(self, fold: str) -> dict[str, Tensor]:
         """Weights of one fold.
@@ -128,12 +136,12 @@ def weight_file(folder: Path, fold: str) -> Path:
 
 
 def read_model(folder: Path) -> ModelFolder:
-    """Read a model folder's manifest.
+    """Read a model folder's manifest, and that of a cascade's first stage.
 
     Raises
     ------
     ModelError
-        No ``model.json`` there, or one that can't be used.
+        No ``model.json`` there, one that can't be used, or another first stage than the one that it names.
     """
     file = folder / MANIFEST
     try:
@@ -144,7 +152,20 @@ def read_model(folder: Path) -> ModelFolder:
         manifest = Manifest.model_validate_json(content)
     except ValidationError as error:
         raise ModelError(f"{file}: {validation_problem(error)}") from error
-    return ModelFolder(folder, manifest, hashlib.sha256(content).hexdigest())
+    sha256 = hashlib.sha256(content).hexdigest()
+    return ModelFolder(folder, manifest, sha256, _read_stage1(folder, manifest.stage1))
+
+
+def _read_stage1(folder: Path, expected: str | None) -> ModelFolder | None:
+    if expected is None:
+        return None
+    stage1 = read_model(folder / STAGE1)
+    if stage1.sha256 != expected:
+        raise ModelError(
+            f"{stage1.path / MANIFEST}: the first stage was changed: its sha256 is {stage1.sha256[:12]}...,"
+            f" {folder / MANIFEST} says {expected[:12]}..."
+        )
+    return stage1
 
 
 def write_model(
@@ -155,6 +176,7 @@ def write_model(
     *,
     card: str,
     metrics: Mapping[str, Any],
+    stage1: ModelFolder | None = None,
 ) -> ModelFolder:
     """Write a model folder, whole or not at all.
 
@@ -170,6 +192,8 @@ def write_model(
         For people, Markdown.
     metrics
         For people, as JSON.
+    stage1
+        First stage of a cascade, which is copied.
     """
     if folder.exists():
         raise ModelError(f"{folder}: exists already; choose another folder or remove it")
@@ -182,7 +206,11 @@ def write_model(
             content = safetensors.torch.save({name: value.contiguous() for name, value in state.items()})
             weight_file(part, fold).write_bytes(content)
             hashes[fold] = hashlib.sha256(content).hexdigest()
-        manifest = Manifest(recipe=recipe, trained_on=trained_on, weights=hashes)
+        if stage1 is not None:
+            shutil.copytree(stage1.path, part / STAGE1)
+        manifest = Manifest(
+            recipe=recipe, trained_on=trained_on, weights=hashes, stage1=None if stage1 is None else stage1.sha256
+        )
         (part / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
         (part / "CARD.md").write_text(card, encoding="utf-8")
         (part / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,6 +26,7 @@ from volseg.models.folder import ModelFolder, TrainedOn, write_model
 from volseg.models.nnunet_checkpoint import Checkpoint, read_checkpoint, renamed_weights
 from volseg.models.nnunet_network import network_config
 from volseg.models.nnunet_plans import (
+    Configuration,
     Dataset,
     Plans,
     channels,
@@ -40,7 +43,12 @@ from volseg.network.unet import UNet, check_window
 CHECKPOINTS = ("checkpoint_final.pth", "checkpoint_best.pth")
 
 
-def import_nnunet(folder: Path, output: Path, profile: Literal["totalsegmentator"] | None = None) -> ModelFolder:
+def import_nnunet(
+    folder: Path,
+    output: Path,
+    profile: Literal["totalsegmentator"] | None = None,
+    stage1: Path | None = None,
+) -> ModelFolder:
     """Write a model folder that segments as a trained nnU-Net v2 does.
 
     Parameters
@@ -51,30 +59,97 @@ def import_nnunet(folder: Path, output: Path, profile: Literal["totalsegmentator
         Model folder to write; must not exist.
     profile
         Whose choices around nnU-Net to keep: those of `volseg.models.totalsegmentator`, or none.
+    stage1
+        Results of the first stage, where `folder` is a cascade's second: where nnU-Net puts it, beside `folder`,
+        unless given.
 
     Raises
     ------
     ModelError
         Something is absent or damaged, or is a choice that volseg can't follow; the message names it.
     """
+    results = _read(folder)
+    before = None
+    with tempfile.TemporaryDirectory() as temporary:
+        if (name := results.config.previous_stage) is not None:
+            if profile is not None:
+                raise ModelError(f"{folder}: the second stage of a cascade; the profile {profile} is for single models")
+            beside = f"{results.first.trainer}__{results.plans.plans_name}__{name}"
+            first = _stage1(results, name, stage1 or folder.absolute().parent / beside)
+            before = _write(first, Path(temporary) / "stage1")
+        elif stage1 is not None:
+            raise ModelError(f"{folder}: {results.first.configuration} has no first stage: leave {stage1} out")
+        return _write(results, output, profile, before)
+
+
+@dataclass(frozen=True)
+class _Results:
+    """What a results folder holds, its checkpoints by fold."""
+
+    folder: Path
+    plans: Plans
+    dataset: Dataset
+    checkpoints: dict[str, Checkpoint]
+    config: Configuration
+
+    @property
+    def first(self) -> Checkpoint:
+        """The first checkpoint: all say the same of how they were trained."""
+        return next(iter(self.checkpoints.values()))
+
+    @property
+    def inputs(self) -> tuple[dict[int, str], dict[str, int | tuple[int, ...]]]:
+        """What both stages of a cascade must agree on: channels and labels."""
+        return self.dataset.channel_names, self.dataset.labels
+
+
+def _read(folder: Path) -> _Results:
     plans = checked(Plans, _json(folder / "plans.json"), str(folder / "plans.json"))
     dataset = checked(Dataset, _json(folder / "dataset.json"), str(folder / "dataset.json"))
     checkpoints = {fold: read_checkpoint(path) for fold, path in _checkpoints(folder).items()}
     for name in ("configuration", "trainer", "mirroring"):
         if len(found := {getattr(checkpoint, name) for checkpoint in checkpoints.values()}) > 1:
             raise ModelError(f"{folder}: the folds differ in their {name}: {', '.join(map(str, found))}")
-    first = next(iter(checkpoints.values()))
+    (trained, *_) = (checkpoint.configuration for checkpoint in checkpoints.values())
+    return _Results(folder, plans, dataset, checkpoints, configuration(plans, trained, folder / "plans.json"))
+
+
+def _stage1(second: _Results, name: str, folder: Path) -> _Results:
+    """Results of the first stage of a cascade: of the configuration `name`, and for the second stage's images."""
+    if not (folder / "plans.json").is_file():
+        raise ModelError(
+            f"{second.folder}: the second stage of a cascade; the results of its first, {name}, aren't in {folder}:"
+            " name their folder with --stage1"
+        )
+    first = _read(folder)
+    if first.first.configuration != name or first.config.previous_stage is not None:
+        raise ModelError(
+            f"{folder}: holds {first.first.configuration}; the first stage of {second.folder} is {name}, without one"
+            " before it"
+        )
+    if first.inputs != second.inputs:
+        raise ModelError(f"{folder / 'dataset.json'}: other channels or labels than those of {second.folder}")
+    return first
+
+
+def _write(
+    results: _Results,
+    output: Path,
+    profile: Literal["totalsegmentator"] | None = None,
+    stage1: ModelFolder | None = None,
+) -> ModelFolder:
+    path, plans, checkpoints = results.folder / "plans.json", results.plans, results.checkpoints
     try:
-        recipe = _recipe(folder, plans, dataset, first)
+        recipe = _recipe(results)
         check_window(recipe.window, recipe.network)
     except ValidationError as error:
-        raise ModelError(f"{folder / 'plans.json'}: {validation_problem(error)}") from error
+        raise ModelError(f"{path}: {validation_problem(error)}") from error
     except ValueError as error:
-        raise ModelError(f"{folder / 'plans.json'}: patch_size: {error}") from error
+        raise ModelError(f"{path}: patch_size: {error}") from error
     if profile is not None:
         recipe = as_totalsegmentator(recipe)
     with torch.device("meta"):
-        expected = UNet.from_recipe(recipe).state_dict()
+        expected = UNet.from_recipe(recipe, cascaded=stage1 is not None).state_dict()
     stages = len(recipe.network.features)
     states: dict[str, dict[str, Tensor]] = {
         fold: renamed_weights(checkpoint, expected, stages) for fold, checkpoint in checkpoints.items()
@@ -84,8 +159,9 @@ def import_nnunet(folder: Path, output: Path, profile: Literal["totalsegmentator
         recipe,
         _trained_on(plans, recipe),
         states,
-        card=_card(recipe, plans, dataset, checkpoints, (CARD,) if profile else ()),
+        card=_card(recipe, results, (CARD,) if profile else ()),
         metrics={"imported": {fold: checkpoint.sha256 for fold, checkpoint in checkpoints.items()}},
+        stage1=stage1,
     )
 
 
@@ -114,9 +190,15 @@ def _checkpoints(folder: Path) -> dict[str, Path]:
     return found
 
 
-def _recipe(folder: Path, plans: Plans, dataset: Dataset, checkpoint: Checkpoint) -> Recipe:
+def _recipe(results: _Results) -> Recipe:
+    folder, plans, dataset, config, checkpoint = (
+        results.folder,
+        results.plans,
+        results.dataset,
+        results.config,
+        results.first,
+    )
     path = folder / "plans.json"
-    config = configuration(plans, checkpoint.configuration, path)
     named, output = labels(dataset, folder / "dataset.json")
     network = network_config(config.architecture, f"{path}: architecture")
     if any(name.endswith("running_mean") for name in checkpoint.weights):
@@ -156,11 +238,11 @@ def _trained_on(plans: Plans, recipe: Recipe) -> TrainedOn:
     )
 
 
-def _card(
-    recipe: Recipe, plans: Plans, dataset: Dataset, checkpoints: dict[str, Checkpoint], more: tuple[str, ...]
-) -> str:
+def _card(recipe: Recipe, results: _Results, more: tuple[str, ...]) -> str:
     """A model card: where the model comes from, and what isn't known of it; `more` are lines of the list."""
-    first = next(iter(checkpoints.values()))
+    plans, dataset, first = results.plans, results.dataset, results.first
+    if results.config.previous_stage is not None:
+        more = (f"- second stage of a cascade: it also sees the labels of {results.config.previous_stage}, in stage1/",)
     mirrored = ", ".join("DHW"[axis] for axis in recipe.mirroring.axes) or "no axis"
     cases = "an unknown number of" if dataset.num_training is None else str(dataset.num_training)
     lines = [
@@ -184,7 +266,7 @@ def _card(
         "| fold | checkpoint | epochs | sha256 |",
         "|---|---|---|---|",
     ]
-    lines += [_row(fold, checkpoint) for fold, checkpoint in checkpoints.items()]
+    lines += [_row(fold, checkpoint) for fold, checkpoint in results.checkpoints.items()]
     return "\n".join(lines) + "\n"
 
 

@@ -14,7 +14,12 @@ from volseg.loaders.painting import any_colour
 #: DICOM's terms for the channel names that nnU-Net users give most; another name says nothing sure.
 _MODALITIES = {"ct": "CT", "mr": "MR", "mri": "MR", "pet": "PT", "pt": "PT"}
 #: How the readers of nnU-Net lay a scan out: its axes D, H, W before `transpose_forward`.
-_READERS = {"NibabelIOWithReorient": ("", "SAR"), "SimpleITKIO": ("stored-", "KJI"), "NibabelIO": ("stored-", "KJI")}
+_READERS = {
+    "NibabelIOWithReorient": ("", "SAR"),
+    "SimpleITKIOWithReorient": ("", "SAR"),
+    "SimpleITKIO": ("stored-", "KJI"),
+    "NibabelIO": ("stored-", "KJI"),
+}
 #: nnU-Net divides by no smaller standard deviation.
 _SMALLEST_STD = 1e-8
 
@@ -43,6 +48,15 @@ class Resampling(StrictPart):
     force_separate_z: bool | None = None
 
 
+class LabelResampling(StrictPart):
+    """Its arguments for labels."""
+
+    is_seg: Literal[True]
+    order: Literal[1]
+    order_z: Literal[0] = 0
+    force_separate_z: bool | None = None
+
+
 class Architecture(ForeignPart):
     """The network."""
 
@@ -63,6 +77,7 @@ class Configuration(ForeignPart):
     resampling_fn_probabilities: Literal["resample_data_or_seg_to_shape"]
     resampling_fn_probabilities_kwargs: Resampling
     architecture: Architecture
+    previous_stage: str | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -88,6 +103,13 @@ class Configuration(ForeignPart):
         }
         architecture = {"network_class_name": content["UNet_class_name"], "arch_kwargs": arguments}
         return {**content, "architecture": architecture}
+
+
+class LabelConfiguration(ForeignPart):
+    """What a cascade's second stage says of its first stage's labels."""
+
+    resampling_fn_seg: Literal["resample_data_or_seg_to_shape"]
+    resampling_fn_seg_kwargs: LabelResampling
 
 
 class Intensities(ForeignPart):
@@ -156,7 +178,7 @@ def configuration(plans: Plans, name: str, path: Path) -> Configuration:
     Raises
     ------
     ModelError
-        There is none of that name, or it is one that volseg can't run: 2D, or the second stage of a cascade.
+        There is none of that name, or it is one that volseg can't run: 2D, or one with a choice that isn't known.
     """
     merged: dict[str, Any] = {}
     visited: list[str] = []
@@ -169,13 +191,15 @@ def configuration(plans: Plans, name: str, path: Path) -> Configuration:
         visited.append(following)
         merged = {**plans.configurations[following], **merged}
         following = plans.configurations[following].get("inherits_from")
-    if merged.get("previous_stage"):
-        raise ModelError(
-            f"{path}: {name} is the second stage of a cascade, which volseg can't import; 3d_lowres and 3d_fullres can"
-        )
     if len(merged.get("patch_size") or (0, 0, 0)) != 3:
         raise ModelError(f"{path}: {name} is a 2D configuration, and volseg's networks are 3D; import 3d_fullres")
-    return checked(Configuration, merged, f"{path}: configurations.{name}")
+    where = f"{path}: configurations.{name}"
+    config = checked(Configuration, merged, where)
+    if config.previous_stage is not None:
+        separate = checked(LabelConfiguration, merged, where).resampling_fn_seg_kwargs.force_separate_z
+        if separate != config.resampling_fn_data_kwargs.force_separate_z:
+            raise ModelError(f"{where}: resampling_fn_seg_kwargs: force_separate_z {separate} isn't that of the images")
+    return config
 
 
 def orientation(plans: Plans, path: Path) -> str:
