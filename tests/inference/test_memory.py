@@ -94,7 +94,7 @@ def test_a_plan_worked_by_hand() -> None:
     # 60 is the streaming axis: 8 open rows, 4 that are restored meanwhile, and at most 15 that wait for their block.
     row = 21 * 34 * 3 * 4
     assert 12 * row <= plan.slab <= 27 * row
-    assert plan.restoring == 16 * row
+    assert plan.restoring == 2 * 16 * row
     assert plan.network == 8 * 8 * 8 * 2 * 4 * 8 * 4 + memory.LIBRARIES
     rest = max(plan.preparing, plan.slab + plan.restoring + plan.network + plan.mask)
     assert plan.total == plan.process + plan.scan + plan.tensor + rest

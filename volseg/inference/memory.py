@@ -14,7 +14,7 @@ from volseg.errors import RefusalError, UsageError
 from volseg.inference.engines import Engine
 from volseg.inference.layout import Layout
 from volseg.inference.sliding import passes_at_once
-from volseg.inference.stream import Placement, slab_values
+from volseg.inference.stream import RESTORERS, Placement, slab_values
 from volseg.preprocess import model_shape
 from volseg.preprocess.grid import model_axes
 from volseg.volume import Volume
@@ -174,6 +174,7 @@ def plan_for(volume: Volume, recipe: Recipe, engines: Sequence[Engine], placemen
     plane = int(np.prod(layout.plane, dtype=np.int64)) * 4
     values = slab_values(engines, recipe.outputs)
     # While rows are restored, their logits; and their features beside these.
+    restorers = RESTORERS if placement.overlap else 1
     restored = recipe.outputs if engines[0].head is None else recipe.outputs + values
     padded = int(np.prod(layout.padded, dtype=np.int64)) * len(recipe.channels) * 4
     window = int(np.prod(recipe.window, dtype=np.int64)) * passes_at_once(recipe.window) * 4
@@ -184,7 +185,7 @@ def plan_for(volume: Volume, recipe: Recipe, engines: Sequence[Engine], placemen
         mask=voxels * (1 if max(label.value for label in recipe.labels) < 256 else 2),
         preparing=voxels * PREPARING + padded // len(recipe.channels),
         slab=plane * values * layout.open_rows(overlap=placement.overlap),
-        restoring=plane * restored * max(rows.stop - rows.start for rows in layout.needed),
+        restoring=plane * restored * max(rows.stop - rows.start for rows in layout.needed) * restorers,
         network=round(window * engines[0].values_held) + LIBRARIES,
         placement=placement,
     )

@@ -31,6 +31,7 @@ from volseg.inference.layout import Layout
 from volseg.inference.slab import Slab
 from volseg.inference.sliding import flip_sets, window_values
 from volseg.preprocess import Prepared
+from volseg.resample import put_back
 from volseg.volume import LabelVolume, Source
 
 #: Called with the number of windows that are done, and of all.
@@ -99,24 +100,33 @@ class _Restorer:
         self.done = 0
         self.cleared = 0
 
+    def block(self, block: int) -> None:
+        """Decide one row of blocks, all of whose rows are complete."""
+        layout = self.layout
+        rows = layout.needed[block]
+        divisor = (self.row_sum[rows, None, None] * self.plane_sum).float()
+        values = self.slab.mean(rows, self.place, divisor)
+        logits = values if self.head is None else self.head(values)
+        restore_rows(logits, layout.axes, block, self.decision, self.table, self.target)
+
     def restore(self, row: int) -> None:
         """Decide what the rows before `row` suffice for, and drop the rows that are no longer needed."""
         layout = self.layout
         for block in range(self.done, layout.blocks_before(row)):
-            rows = layout.needed[block]
-            divisor = (self.row_sum[rows, None, None] * self.plane_sum).float()
-            values = self.slab.mean(rows, self.place, divisor)
-            logits = values if self.head is None else self.head(values)
-            restore_rows(logits, layout.axes, block, self.decision, self.table, self.target)
+            self.block(block)
             self.done = block + 1
         needed = layout.first_needed(row)
         self.slab.clear(slice(self.cleared, needed))
         self.cleared = needed
 
 
+#: Threads that restore when the network is done.
+RESTORERS = 2
+
+
 @contextmanager
-def _single_thread() -> Iterator[ThreadPoolExecutor]:
-    """A thread in which torch's operations don't start threads of their own; elsewhere they go on as before.
+def _single_threads() -> Iterator[ThreadPoolExecutor]:
+    """Threads in which torch's operations don't start threads of their own; elsewhere they go on as before.
 
     Restoring is thousands of small operations: with a second thread they took 4 to 40 times as long on two busy cores,
     waiting for each other.
@@ -124,20 +134,19 @@ def _single_thread() -> Iterator[ThreadPoolExecutor]:
     # Asking for it also fixes this thread's number, before the other's becomes what new threads begin with.
     threads = torch.get_num_threads()
     try:
-        with ThreadPoolExecutor(1) as pool:
-            pool.submit(torch.set_num_threads, 1).result()
+        with ThreadPoolExecutor(RESTORERS, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             yield pool
     finally:
         torch.set_num_threads(threads)
 
 
 class _Worker:
-    """Restoring, in a thread of its own; `waited` is how many seconds that held up the network.
+    """Restoring, in threads of its own; `waited` is how many seconds that held up the network.
 
     Parameters
     ----------
     overlap
-        Let the network go on meanwhile.
+        Let the network go on meanwhile, and restore several rows of blocks at once when it is done.
     """
 
     def __init__(self, restorer: _Restorer, pool: ThreadPoolExecutor, *, overlap: bool) -> None:
@@ -155,9 +164,13 @@ class _Worker:
 
     def finish(self, rows: int) -> None:
         """All `rows` are complete: return when all is restored."""
-        self.complete(rows)
         with self._waiting():
             self._settle()
+            if self.overlap:
+                blocks = range(self.restorer.done, self.restorer.layout.blocks_before(rows))
+                list(self.pool.map(self.restorer.block, blocks))
+            else:
+                self.pool.submit(self.restorer.restore, rows).result()
 
     def _settle(self) -> None:
         if self.pending is not None:
@@ -184,7 +197,8 @@ def stream(
 
     Logits are interpolated linearly and decided on the source's grid: the largest wins (softmax), or each region whose
     logit is above 0 is painted in the recipe's order (sigmoid). Labels themselves are never interpolated. What the
-    network didn't see is background.
+    network didn't see is background. Where the recipe resamples images, labels are decided on the model's grid instead,
+    and the source's voxels take those of the nearest.
 
     Parameters
     ----------
@@ -215,7 +229,9 @@ def stream(
     dtype = np.uint8 if max(label.value for label in table) < 256 else np.uint16
     array: Labels = np.zeros(prepared.source.shape, dtype=dtype)
     layout = layout_of(prepared, recipe)
-    target = prepared.axes.apply(array)[prepared.box.slices].transpose(layout.turned)
+    source_DHW = prepared.axes.apply(array)
+    decided = source_DHW if prepared.zoomed is None else np.zeros(prepared.zoomed, dtype)
+    target = decided[prepared.box.slices].transpose(layout.turned)
     flips = flip_sets(mirrored)
     head, channels = _channels(engines, recipe.outputs)
     plane = (*layout.plane, slab_values(engines, recipe.outputs))
@@ -224,9 +240,11 @@ def stream(
     passes = len(flips) * (len(engines) if head is None else 1)
     restorer = _Restorer(layout, slab, passes, head, recipe, target)
     start = time.perf_counter()
-    with _single_thread() as pool:
+    with _single_threads() as pool:
         worker = _Worker(restorer, pool, overlap=placement.overlap)
         windows = _sum_windows(prepared.tensor_CDHW, engines, channels, layout, flips, slab, worker, progress)
+    if decided is not source_DHW:
+        put_back(decided, source_DHW)
     total = time.perf_counter() - start
     labels = LabelVolume(array, prepared.source, table, source, f"{recipe.name} {recipe.version}")
     seconds = {"network": round(total - worker.waited, 4), "restore": round(worker.waited, 4)}
