@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -18,12 +18,12 @@ from volseg.inference.engines.head import leaves_head
 from volseg.inference.engines.torch import TorchEngine
 from volseg.inference.memory import Plan, plan_memory
 from volseg.inference.restore import on_grid
-from volseg.inference.stream import Progress, stream
+from volseg.inference.stream import Progress, Streamed, stream
 from volseg.models import model_path
 from volseg.models.folder import ModelFolder, Span, TrainedOn, read_model
 from volseg.network.unet import UNet, check_window
 from volseg.postprocess.rules import apply_rules
-from volseg.preprocess import prepare
+from volseg.preprocess import Prepared, prepare
 from volseg.preprocess.grid import model_axes
 from volseg.volume import LabelVolume, Volume, canonical_modality
 
@@ -63,6 +63,26 @@ class Options:
 
 
 @dataclass(frozen=True)
+class Ready:
+    """A scan that waits for the network.
+
+    Attributes
+    ----------
+    volume, prepared
+        The scan, and what the network will see.
+    plan
+        The memory that it will take.
+    seconds
+        Wall time of each stage so far.
+    """
+
+    volume: Volume
+    prepared: Prepared
+    plan: Plan
+    seconds: dict[str, float]
+
+
+@dataclass(frozen=True)
 class Prediction:
     """A segmentation, and how it came about.
 
@@ -87,6 +107,10 @@ class Mismatch:
 
     code: str
     reason: str
+
+
+def _since(start: float) -> float:
+    return round(time.perf_counter() - start, 4)
 
 
 def _outside(value: float, span: Span) -> bool:
@@ -199,8 +223,10 @@ class Model:
             engines.append(self._engines[key])
         return engines
 
-    def segment(self, volume: Volume, options: Options) -> Prediction:
-        """Segment a volume and say how long each stage took.
+    def prepare(self, volume: Volume, options: Options) -> Ready:
+        """First stage of `segment`: plan the memory, preprocess.
+
+        It doesn't use the network: one thread may prepare a scan while another runs the model.
 
         Raises
         ------
@@ -214,32 +240,42 @@ class Model:
             raise InputError(
                 f"{volume.channels} channels; the model takes {len(self.recipe.channels)} ({names})", code="channels"
             )
-        engines = self.engines(options)
-        mirroring = self.recipe.mirroring.use if options.mirroring is None else options.mirroring
-        mirrored = self.recipe.mirroring.axes if mirroring else ()
-        plan = plan_memory(volume, self.recipe, engines, options.memory)
+        plan = plan_memory(volume, self.recipe, self.engines(options), options.memory)
         if options.planned is not None:
             options.planned(plan)
-        seconds = {}
         start = time.perf_counter()
         prepared = prepare(volume, self.recipe)
-        seconds["preprocess"] = round(time.perf_counter() - start, 4)
-        streamed = stream(
-            prepared,
-            engines,
+        return Ready(volume, prepared, plan, {"preprocess": _since(start)})
+
+    def run(self, ready: Ready, options: Options) -> Streamed:
+        """Second stage: the network, and labels on the grid of the volume."""
+        mirroring = self.recipe.mirroring.use if options.mirroring is None else options.mirroring
+        return stream(
+            ready.prepared,
+            self.engines(options),
             self.recipe,
-            volume.source,
-            mirrored=mirrored,
-            placement=plan.placement,
+            ready.volume.source,
+            mirrored=self.recipe.mirroring.axes if mirroring else (),
+            placement=ready.plan.placement,
             progress=options.progress,
         )
-        seconds |= streamed.seconds
+
+    def finish(self, streamed: Streamed, stored: Geometry | None) -> Prediction:
+        """Last stage: the recipe's rules; `stored` is the grid of the scan's own slices where the volume's is another.
+
+        Like `prepare` it may go on beside the network.
+        """
         start = time.perf_counter()
         labels = apply_rules(streamed.labels, self.recipe.postprocess)
-        if volume.source.stored is not None:
-            labels = on_grid(labels, volume.source.stored)
-        seconds["postprocess"] = round(time.perf_counter() - start, 4)
-        return Prediction(labels, streamed.windows, seconds)
+        if stored is not None:
+            labels = on_grid(labels, stored)
+        return Prediction(labels, streamed.windows, streamed.seconds | {"postprocess": _since(start)})
+
+    def segment(self, volume: Volume, options: Options) -> Prediction:
+        """Segment a volume and say how long each stage took; errors are those of `prepare` and `stream`."""
+        ready = self.prepare(volume, options)
+        prediction = self.finish(self.run(ready, options), volume.source.stored)
+        return replace(prediction, seconds=ready.seconds | prediction.seconds)
 
     def predict(
         self,
