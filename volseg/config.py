@@ -164,6 +164,16 @@ class ResamplingConfig(Section):
     """Along the axis of the largest spacing take the nearest slice, and interpolate within slices only. auto: where
     the largest spacing of the scan, or else of the model's grid, is more than three times the smallest. always: along
     the scan's. Never where two axes share the largest spacing."""
+    scheme: Literal["input", "image"] = "input"
+    """input: the normalised crop is resampled, its outer edges stay in place, and logits are interpolated back. image,
+    as TotalSegmentator does: the scan is resampled before crop and normalisation, the centres of its outermost voxels
+    stay in place, values are cut to integers, and labels are brought back by the nearest voxel; it is linear."""
+
+    @model_validator(mode="after")
+    def _images_are_linear(self) -> Self:
+        if self.scheme == "image" and (self.image_order, self.separate_axis) != (1, "never"):
+            raise ValueError("scheme image needs image_order 1 and separate_axis never")
+        return self
 
 
 class NetworkConfig(Section):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -168,8 +169,10 @@ def plan_memory(volume: Volume, recipe: Recipe, engines: Sequence[Engine], bound
 def plan_for(volume: Volume, recipe: Recipe, engines: Sequence[Engine], placement: Placement, held: int) -> Plan:
     """What a scan takes with its slab in one place; `held` is what the process holds now, the scan included."""
     geometry = volume.geometry
-    turned = geometry.turned(model_axes(geometry, recipe)).shape
-    layout = Layout(model_shape(geometry, recipe), turned, recipe.window, recipe.tile_step)
+    shape = model_shape(geometry, recipe)
+    image_first = recipe.resampling.scheme == "image"
+    decided = shape if image_first else geometry.turned(model_axes(geometry, recipe)).shape
+    layout = Layout(shape, decided, recipe.window, recipe.tile_step)
     voxels = int(np.prod(geometry.shape, dtype=np.int64))
     plane = int(np.prod(layout.plane, dtype=np.int64)) * 4
     values = slab_values(engines, recipe.outputs)
@@ -177,13 +180,17 @@ def plan_for(volume: Volume, recipe: Recipe, engines: Sequence[Engine], placemen
     restorers = RESTORERS if placement.overlap else 1
     restored = recipe.outputs if engines[0].head is None else recipe.outputs + values
     padded = int(np.prod(layout.padded, dtype=np.int64)) * len(recipe.channels) * 4
+    preparing, decided_apart = voxels * PREPARING + padded // len(recipe.channels), 0
+    if image_first:  # a channel in another order of memory, its values in double, and every channel on the model's grid
+        preparing = volume.array.nbytes // volume.channels + 2 * padded // len(recipe.channels) + padded
+        decided_apart = math.prod(shape)
     window = int(np.prod(recipe.window, dtype=np.int64)) * passes_at_once(recipe.window) * 4
     return Plan(
         process=max(0, held - volume.array.nbytes),
         scan=volume.array.nbytes,
         tensor=padded,
-        mask=voxels * (1 if max(label.value for label in recipe.labels) < 256 else 2),
-        preparing=voxels * PREPARING + padded // len(recipe.channels),
+        mask=(voxels + decided_apart) * (1 if max(label.value for label in recipe.labels) < 256 else 2),
+        preparing=preparing,
         slab=plane * values * layout.open_rows(overlap=placement.overlap),
         restoring=plane * restored * max(rows.stop - rows.start for rows in layout.needed) * restorers,
         network=round(window * engines[0].values_held) + LIBRARIES,

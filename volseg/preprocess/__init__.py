@@ -1,6 +1,7 @@
 """From a volume to the tensor that the network sees, as the recipe says.
 
-Reorient, crop, normalise, resample, in this order. `Prepared` remembers what is needed to go back.
+Reorient, crop, normalise, resample, in this order; where the recipe resamples images, it does so before the crop.
+`Prepared` remembers what is needed to go back.
 """
 
 from __future__ import annotations
@@ -13,10 +14,18 @@ from torch import Tensor
 
 from volseg.config import Recipe
 from volseg.geometry import AxisMap, Geometry, Shape
-from volseg.preprocess.grid import Box, content_box, model_axes, resampled_shape, separate_axis
+from volseg.preprocess.grid import (
+    Box,
+    Spacing,
+    as_stated,
+    content_box,
+    model_axes,
+    resampled_shape,
+    separate_axis,
+)
 from volseg.preprocess.intensity import content_mask, normalise
-from volseg.resample import resize
-from volseg.volume import LabelVolume, Volume
+from volseg.resample import resize, zoomed
+from volseg.volume import LabelVolume, Volume, Voxels
 
 
 @dataclass(frozen=True)
@@ -32,9 +41,12 @@ class Prepared:
     source
         The source's grid.
     crop
-        The part of the turned source that the network sees; None: all of it.
+        The part of the grid that labels are decided on which the network sees; None: all of it.
     nearest_axis
         Tensor axis along which logits take the nearest slice on their way back; None: they are interpolated.
+    zoomed
+        D, H, W of the whole scan on the model's grid, where labels are decided there, and then put back; None: they are
+        decided on the turned source.
     """
 
     tensor_CDHW: Tensor
@@ -42,6 +54,7 @@ class Prepared:
     source: Geometry
     crop: Box | None = None
     nearest_axis: int | None = None
+    zoomed: Shape | None = None
 
     @property
     def turned_shape(self) -> Shape:
@@ -50,8 +63,8 @@ class Prepared:
 
     @property
     def box(self) -> Box:
-        """The part of the turned source that the network sees."""
-        return self.crop or Box((0, 0, 0), self.turned_shape)
+        """The part of the grid that labels are decided on which the network sees."""
+        return self.crop or Box((0, 0, 0), self.zoomed or self.turned_shape)
 
 
 def model_shape(geometry: Geometry, recipe: Recipe) -> Shape:
@@ -61,7 +74,7 @@ def model_shape(geometry: Geometry, recipe: Recipe) -> Shape:
 
 
 def prepare(volume: Volume, recipe: Recipe) -> Prepared:
-    """Reorient, crop, normalise and resample a volume.
+    """Reorient, crop, normalise and resample a volume, as the recipe's `resampling.scheme` orders it.
 
     Parameters
     ----------
@@ -73,12 +86,16 @@ def prepare(volume: Volume, recipe: Recipe) -> Prepared:
     axes = model_axes(volume.geometry, recipe)
     turned = volume.geometry.turned(axes)
     array_CDHW = axes.apply(volume.array_CIJK)
-    box = content_box(array_CDHW) if recipe.crop == "nonzero" else Box((0, 0, 0), turned.shape)
+    image_first = recipe.resampling.scheme == "image"
+    if image_first:
+        array_CDHW = _zoomed_image(array_CDHW, turned.spacing_mm, recipe)
+    d, h, w = array_CDHW.shape[1:]
+    box = content_box(array_CDHW) if recipe.crop == "nonzero" else Box((0, 0, 0), (d, h, w))
     array_CDHW = array_CDHW[(slice(None), *box.slices)]
     mask = content_mask(array_CDHW) if any(config.use_mask for config in recipe.intensities) else None
     new_mm = recipe.spacing_mm or turned.spacing_mm
     rule = recipe.resampling.separate_axis
-    shape = resampled_shape(box.shape, turned.spacing_mm, recipe)
+    shape = box.shape if image_first else resampled_shape(box.shape, turned.spacing_mm, recipe)
     nearest = separate_axis(turned.spacing_mm, new_mm, rule)
     tensor = torch.empty((len(array_CDHW), *shape))
     for channel, config, out in zip(array_CDHW, recipe.intensities, tensor, strict=True):
@@ -88,7 +105,20 @@ def prepare(volume: Volume, recipe: Recipe) -> Prepared:
         normalise(values, config, mask)
         if values is not out:
             out.copy_(resize(values[None], shape, order=recipe.resampling.image_order, nearest=nearest)[0])
-    return Prepared(tensor, axes, volume.geometry, box, separate_axis(new_mm, turned.spacing_mm, rule))
+    way_back = separate_axis(new_mm, turned.spacing_mm, rule)
+    return Prepared(tensor, axes, volume.geometry, box, way_back, (d, h, w) if image_first else None)
+
+
+def _zoomed_image(array_CDHW: Voxels, spacing_mm: Spacing, recipe: Recipe) -> Voxels:
+    """The scan's values at the model's spacing, cut to integers; float32. A scan that has this spacing stays as is."""
+    if recipe.spacing_mm is None or tuple(map(as_stated, spacing_mm)) == recipe.spacing_mm:
+        return array_CDHW
+    d, h, w = array_CDHW.shape[1:]
+    shape = resampled_shape((d, h, w), spacing_mm, recipe)
+    result = np.empty((len(array_CDHW), *shape), np.float32)
+    for channel, out in zip(array_CDHW, result, strict=True):
+        np.trunc(zoomed(channel, shape), out=out, casting="same_kind")
+    return result
 
 
 def prepare_labels(labels: LabelVolume, recipe: Recipe, crop: Box | None = None) -> Tensor:
@@ -108,16 +138,29 @@ def prepare_labels(labels: LabelVolume, recipe: Recipe, crop: Box | None = None)
     """
     axes = model_axes(labels.geometry, recipe)
     turned = labels.geometry.turned(axes)
+    if recipe.resampling.scheme == "image":
+        whole = _resampled_labels(axes.apply(labels.array), turned.spacing_mm, recipe)
+        return whole if crop is None else whole[crop.slices].contiguous()
     box = crop or Box((0, 0, 0), turned.shape)
-    array = torch.from_numpy(np.ascontiguousarray(axes.apply(labels.array)[box.slices], dtype=np.int64))
-    shape = resampled_shape(box.shape, turned.spacing_mm, recipe)
-    if tuple(array.shape) == shape:
+    return _resampled_labels(axes.apply(labels.array)[box.slices], turned.spacing_mm, recipe)
+
+
+def _resampled_labels(array_DHW: Voxels, spacing_mm: Spacing, recipe: Recipe) -> Tensor:
+    """Labels at the model's spacing; the first of equal shares wins."""
+    array = torch.from_numpy(np.ascontiguousarray(array_DHW, dtype=np.int64))
+    d, h, w = array.shape
+    shape = resampled_shape((d, h, w), spacing_mm, recipe)
+    if (d, h, w) == shape:
         return array
-    nearest = separate_axis(turned.spacing_mm, recipe.spacing_mm or turned.spacing_mm, recipe.resampling.separate_axis)
+    nearest = separate_axis(spacing_mm, recipe.spacing_mm or spacing_mm, recipe.resampling.separate_axis)
     best = torch.zeros(shape)
     result = torch.zeros(shape, dtype=torch.int64)
     for value in np.unique(array.numpy()).tolist():
-        share = resize((array == value).float()[None], shape, order=1, nearest=nearest)[0]
+        mask = (array == value).float()
+        if recipe.resampling.scheme == "image":
+            share = torch.from_numpy(zoomed(mask.numpy(), shape)).float()
+        else:
+            share = resize(mask[None], shape, order=1, nearest=nearest)[0]
         wins = share > best
         best[wins], result[wins] = share[wins], value
     return result

@@ -63,7 +63,7 @@ def content_box(array_CDHW: Voxels) -> Box:
     return Box((d, h, w), (d_end - d, h_end - h, w_end - w))
 
 
-def _as_stated(spacing_mm: float) -> float:
+def as_stated(spacing_mm: float) -> float:
     """The spacing that a file in single precision would state, where that is a short number.
 
     An oblique affine gives 0.9000001 for 0.9, DICOM 0.9 and NIfTI 0.89999998: half a voxel more or less would depend on
@@ -75,7 +75,7 @@ def _as_stated(spacing_mm: float) -> float:
 
 def resampled_size(size: int, spacing_mm: float, wanted_mm: float) -> int:
     """Voxels of `wanted_mm` over an axis of `size` voxels of `spacing_mm`; half a voxel goes to the even number."""
-    return max(1, round(_as_stated(spacing_mm) / wanted_mm * size))
+    return max(1, round(as_stated(spacing_mm) / wanted_mm * size))
 
 
 def resampled_shape(shape: Shape, spacing_mm: Spacing, recipe: Recipe) -> Shape:
