@@ -184,13 +184,18 @@ def zoomed(array_DHW: npt.NDArray[Any], shape: Shape) -> Floats:
     return result
 
 
+def outer_nearest_index(size_in: int, size_out: int) -> npt.NDArray[np.intp]:
+    """(size_out,) the nearest voxel to each of an axis that `zoomed` shrank or stretched; ties go to the later voxel."""
+    # The arithmetic of scipy's zoom, step by step: another order rounds ties otherwise.
+    index: npt.NDArray[np.intp] = np.floor(np.arange(size_out) * ((size_in - 1) / max(size_out - 1, 1)) + 0.5).astype(
+        np.intp
+    )
+    return index
+
+
 def put_back(array_DHW: npt.NDArray[Scalar], out_DHW: npt.NDArray[Scalar]) -> None:
     """Fill `out_DHW` with the nearest voxels of `array_DHW`, the way back of `zoomed`; ties go to the later voxel."""
-    d, h, w = (
-        # The arithmetic of scipy's zoom, step by step: another order rounds ties otherwise.
-        np.floor(np.arange(size_out) * ((size_in - 1) / max(size_out - 1, 1)) + 0.5).astype(np.intp)
-        for size_in, size_out in zip(array_DHW.shape, out_DHW.shape, strict=True)
-    )
+    d, h, w = (outer_nearest_index(*sizes) for sizes in zip(array_DHW.shape, out_DHW.shape, strict=True))
     planes = array_DHW.take(w, 2).take(h, 1)
     for out, index in zip(out_DHW, d, strict=True):
         out[...] = planes[index]

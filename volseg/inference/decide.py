@@ -138,6 +138,19 @@ def bounds(values_RHWC: Tensor, axes: tuple[Axis, Axis, Axis]) -> tuple[Tensor, 
     return low, high
 
 
+def block_logits(
+    values_RHWC: Tensor, axes: tuple[Axis, Axis, Axis], block: tuple[int, int, int], classes: Tensor
+) -> Tensor:
+    """(R, H, W, k) logits of some `classes` (k,) on the output voxels of one block; parameters as in `restore_rows`."""
+    rows, height, width = axes
+    row, h, w = block
+    part = values_RHWC[:, height.blocks[h][1], width.blocks[w][1]].index_select(-1, classes)
+    # Along W the products are smallest and most numerous: they come first, while there are fewest.
+    part = width.restored(part, width.blocks[w], 2)
+    part = rows.restored(part, rows.blocks[row], 0)
+    return height.restored(part, height.blocks[h], 1)
+
+
 def restore_rows(
     values_RHWC: Tensor, axes: tuple[Axis, Axis, Axis], row: int, decision: Decision, table: Labels, target: Labels
 ) -> None:
@@ -162,11 +175,6 @@ def restore_rows(
     sizes = [[out.stop - out.start for out, _ in axis.blocks] for axis in (height, width)]
     out_rows[:] = np.repeat(np.repeat(table[index.numpy()], sizes[0], 0), sizes[1], 1)
     for h, w in (~certain).nonzero().tolist():
-        (out_h, in_h), (out_w, in_w) = height.blocks[h], width.blocks[w]
         classes = kept[h, w].nonzero().flatten()
-        part = values_RHWC[:, in_h, in_w].index_select(-1, classes)
-        # Along W the products are smallest and most numerous: they come first, while there are fewest.
-        part = width.restored(part, width.blocks[w], 2)
-        part = rows.restored(part, rows.blocks[row], 0)
-        part = height.restored(part, height.blocks[h], 1)
-        out_rows[:, out_h, out_w] = table[decision.pick(part, classes).numpy()]
+        part = block_logits(values_RHWC, axes, (row, h, w), classes)
+        out_rows[:, height.blocks[h][0], width.blocks[w][0]] = table[decision.pick(part, classes).numpy()]
