@@ -105,7 +105,14 @@ def whole(prepared: Prepared, task: Recipe, network: TorchEngine) -> tuple[Label
     target = prepared.axes.apply(array).transpose(layout.turned)
     for block, rows in enumerate(layout.needed):
         values = mean[rows].contiguous()
-        restore_rows(values, layout.axes, block, Softmax(), np.arange(CLASSES, dtype=np.uint8), target)
+        restore_rows(
+            values,
+            layout.axes,
+            block,
+            Softmax(torch.ones(CLASSES, dtype=torch.bool)),
+            np.arange(CLASSES, dtype=np.uint8),
+            target,
+        )
     return array, {"network": summed - start, "restore": time.perf_counter() - summed}
 
 

@@ -235,6 +235,15 @@ class LabelVolume:
         """Return the same segmentation with other voxels on the same grid."""
         return replace(self, array=array)
 
+    def only(self, labels: tuple[Label, ...]) -> Self:
+        """Return the segmentation of these labels alone; all others become background."""
+        if labels == self.labels:
+            return self
+        kept = np.zeros(int(self.array.max(initial=0)) + 1, dtype=self.array.dtype)
+        for label in labels:
+            kept[label.value : label.value + 1] = label.value
+        return replace(self, array=kept[self.array], labels=labels)
+
     def voxel_counts(self) -> Mapping[int, int]:
         """Number of voxels of each label, 0 where it doesn't occur."""
         highest = max((label.value for label in self.labels), default=0)

@@ -24,6 +24,10 @@ def decide(logits_CDHW: Tensor, axes: tuple[Axis, Axis, Axis], decision: Softmax
     return torch.from_numpy(target).long()
 
 
+def all_of(classes: int) -> Tensor:
+    return torch.ones(classes, dtype=torch.bool)
+
+
 sizes = st.tuples(*(st.integers(1, 20),) * 3)
 
 
@@ -46,10 +50,16 @@ def test_pruned_labels_are_those_of_all_logits(
     full = resized(logits, new, nearest)
     best = full.sort(0, descending=True).values
     clear = best[0] - best[1] > 1e-5 if classes > 1 else torch.ones(new, dtype=torch.bool)
-    assert torch.equal(decide(logits, (d, h, w), Softmax())[clear], full.argmax(0)[clear])
+    assert torch.equal(decide(logits, (d, h, w), Softmax(all_of(classes)))[clear], full.argmax(0)[clear])
     number = torch.arange(1, classes + 1)[:, None, None, None]
-    clear = full.abs().amin(0) > 1e-5
-    assert torch.equal(decide(logits, (d, h, w), Sigmoid())[clear], ((full > 0) * number).amax(0)[clear])
+    sure = full.abs().amin(0) > 1e-5
+    assert torch.equal(decide(logits, (d, h, w), Sigmoid(all_of(classes)))[sure], ((full > 0) * number).amax(0)[sure])
+    # Some labels alone. An index that isn't wanted is none: the table of values makes it 0.
+    wanted = torch.arange(classes) % 2 == 1
+    found = decide(logits, (d, h, w), Softmax(wanted))
+    assert torch.equal((found * wanted[found])[clear], (full.argmax(0) * wanted[full.argmax(0)])[clear])
+    painted = ((full > 0) * number * wanted[:, None, None, None]).amax(0)
+    assert torch.equal(decide(logits, (d, h, w), Sigmoid(wanted))[sure], painted[sure])
 
 
 def test_what_blocks_need_worked_by_hand() -> None:
@@ -84,11 +94,15 @@ def test_blocks_cover_the_output_and_need_few_rows(size_in: int, size_out: int, 
 def test_pruning_by_hand() -> None:
     low = torch.tensor([[0.0, 2.0, -1.0], [0.0, 0.5, -1.0], [-3.0, -2.0, -1.0]])
     high = torch.tensor([[1.0, 3.0, 1.9], [1.0, 1.0, 0.5], [-1.0, -1.0, -0.5]])
-    kept, certain, index = Softmax().prune(low, high)
+    kept, certain, index = Softmax(all_of(3)).prune(low, high)
     assert kept.tolist() == [[False, True, False], [True, True, True], [True, True, True]]
     assert certain.tolist() == [True, False, False]
     assert index[0] == 1
-    kept, certain, index = Sigmoid().prune(low, high)
+    # Of the first class alone, the first block needs no arithmetic, and is background.
+    _, certain, index = Softmax(torch.tensor([True, False, False])).prune(low + 1, high + 1)
+    assert certain.tolist() == [True, False, False]
+    assert index[0] == 0
+    kept, certain, index = Sigmoid(all_of(3)).prune(low, high)
     # Region 2 is everywhere and region 3 may paint over it; nowhere is any region in the last.
     assert kept.tolist() == [[False, True, True], [False, True, True], [False, False, False]]
     assert certain.tolist() == [False, False, True]
@@ -97,7 +111,7 @@ def test_pruning_by_hand() -> None:
 
 def test_equal_logits_give_the_first_class() -> None:
     axis = Axis.between(3, 5)
-    assert (decide(torch.ones(4, 3, 3, 3), (axis, axis, axis), Softmax()) == 0).all()
+    assert (decide(torch.ones(4, 3, 3, 3), (axis, axis, axis), Softmax(all_of(4))) == 0).all()
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
@@ -106,4 +120,4 @@ def test_logits_that_are_no_numbers_are_an_error(value: float) -> None:
     logits[1, 2, 3, 0] = value
     axis = Axis.between(4, 4)
     with pytest.raises(ModelError, match="no finite numbers; --precision fp32 may help"):
-        decide(logits, (axis, axis, axis), Softmax())
+        decide(logits, (axis, axis, axis), Softmax(all_of(2)))

@@ -90,12 +90,22 @@ class Decision(Protocol):
 
 
 class Softmax:
-    """The largest logit wins; of equal ones, the first."""
+    """The largest logit wins; of equal ones, the first.
+
+    Parameters
+    ----------
+    wanted
+        (C,) whether each class's voxels are asked for; all others become background.
+    """
+
+    def __init__(self, wanted: Tensor) -> None:
+        self.wanted = wanted
 
     def prune(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Keep classes that may be the largest, as `Decision` says."""
+        """Keep classes that may be the largest, as `Decision` says; where none is wanted, nothing is left to do."""
         kept = high >= low.amax(-1, keepdim=True)
-        return kept, kept.sum(-1) == 1, kept.byte().argmax(-1)
+        asked = (kept & self.wanted).any(-1)
+        return kept, (kept.sum(-1) == 1) | ~asked, kept.byte().argmax(-1) * asked
 
     def pick(self, logits: Tensor, classes: Tensor) -> Tensor:
         """Class of the largest logit."""
@@ -103,13 +113,22 @@ class Softmax:
 
 
 class Sigmoid:
-    """Each region is where its logit is above 0; later regions paint over earlier ones."""
+    """Each region is where its logit is above 0; later regions paint over earlier ones.
+
+    Parameters
+    ----------
+    wanted
+        (C,) whether each region is asked for; others aren't painted.
+    """
+
+    def __init__(self, wanted: Tensor) -> None:
+        self.wanted = wanted
 
     def prune(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Keep regions that may be visible, as `Decision` says."""
         number = torch.arange(1, low.shape[-1] + 1)
-        whole = ((low > 0) * number).amax(-1)
-        kept = (high > 0) & (number >= whole[..., None])
+        whole = ((low > 0) * self.wanted * number).amax(-1)
+        kept = (high > 0) & self.wanted & (number >= whole[..., None])
         return kept, kept.sum(-1) == (whole > 0), whole
 
     def pick(self, logits: Tensor, classes: Tensor) -> Tensor:

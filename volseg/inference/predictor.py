@@ -10,7 +10,7 @@ from typing import Literal
 
 import torch
 
-from volseg.config import Recipe
+from volseg.config import PostprocessRule, Recipe
 from volseg.errors import InputError, ModelError, UsageError
 from volseg.geometry import Geometry
 from volseg.inference.engines import Precision
@@ -25,7 +25,7 @@ from volseg.network.unet import UNet, check_window
 from volseg.postprocess.rules import apply_rules
 from volseg.preprocess import Prepared, prepare
 from volseg.preprocess.grid import model_axes
-from volseg.volume import LabelVolume, Volume, canonical_modality
+from volseg.volume import Label, LabelVolume, Volume, canonical_modality
 
 #: How far a spacing or field of view may lie outside the range of the training cases, as a factor.
 RANGE_MARGIN = 1.25
@@ -45,6 +45,10 @@ class Options:
         Names of the folds to average; empty: all.
     device
         ``cpu``, ``cuda`` or ``mps``.
+    labels
+        Names or values of the labels to find; empty: all.
+    tile_step
+        Largest step from window to window, as a share of the window; None: as the recipe says.
     memory
         Bytes that the process may hold; labels don't depend on it. None: what the machine has.
     planned
@@ -57,6 +61,8 @@ class Options:
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     folds: tuple[str, ...] = ()
     device: str = "cpu"
+    labels: tuple[str, ...] = ()
+    tile_step: float | None = None
     memory: int | None = None
     planned: Callable[[Plan], None] | None = field(default=None, compare=False)
     progress: Progress | None = field(default=None, compare=False)
@@ -194,6 +200,23 @@ class Model:
             raise UsageError(f"model {self.name} has no fold {', '.join(unknown)}; it has {', '.join(available)}")
         return options.folds or available
 
+    def wanted(self, options: Options) -> tuple[Label, ...]:
+        """Labels that `options` choose, in ascending order of value.
+
+        Raises
+        ------
+        UsageError
+            A label that the model doesn't have.
+        """
+        table = self.recipe.label_table()
+        known = {key for label in table for key in (label.name, str(label.value))}
+        if unknown := [name for name in options.labels if name not in known]:
+            listed = ", ".join(f"{label.name} ({label.value})" for label in table)
+            raise UsageError(f"model {self.name} has no label {', '.join(unknown)}; it has {listed}")
+        return tuple(
+            label for label in table if not options.labels or {label.name, str(label.value)} & {*options.labels}
+        )
+
     def engines(self, options: Options) -> list[TorchEngine]:
         """One engine a fold, loaded once.
 
@@ -240,7 +263,7 @@ class Model:
             raise InputError(
                 f"{volume.channels} channels; the model takes {len(self.recipe.channels)} ({names})", code="channels"
             )
-        plan = plan_memory(volume, self.recipe, self.engines(options), options.memory)
+        plan = plan_memory(volume, self._stepped(options), self.engines(options), options.memory)
         if options.planned is not None:
             options.planned(plan)
         start = time.perf_counter()
@@ -250,23 +273,38 @@ class Model:
     def run(self, ready: Ready, options: Options) -> Streamed:
         """Second stage: the network, and labels on the grid of the volume."""
         mirroring = self.recipe.mirroring.use if options.mirroring is None else options.mirroring
+        wanted = {label.value for label in self.wanted(options)}
+        if self.recipe.output == "softmax" and any(rule.fill_holes for rule in self._rules(options)):
+            wanted = {label.value for label in self.recipe.labels}  # a hole is where there is no other label
         return stream(
             ready.prepared,
             self.engines(options),
-            self.recipe,
+            self._stepped(options),
             ready.volume.source,
             mirrored=self.recipe.mirroring.axes if mirroring else (),
+            wanted=wanted,
             placement=ready.plan.placement,
             progress=options.progress,
         )
 
-    def finish(self, streamed: Streamed, stored: Geometry | None) -> Prediction:
+    def _stepped(self, options: Options) -> Recipe:
+        """The recipe with the step that `options` choose."""
+        if options.tile_step is None:
+            return self.recipe
+        return self.recipe.model_copy(update={"tile_step": options.tile_step})
+
+    def _rules(self, options: Options) -> list[PostprocessRule]:
+        """The recipe's rules for the labels that `options` choose."""
+        values = [label.value for label in self.wanted(options)]
+        return [rule for rule in self.recipe.postprocess if rule.label in values]
+
+    def finish(self, streamed: Streamed, options: Options, stored: Geometry | None) -> Prediction:
         """Last stage: the recipe's rules; `stored` is the grid of the scan's own slices where the volume's is another.
 
         Like `prepare` it may go on beside the network.
         """
         start = time.perf_counter()
-        labels = apply_rules(streamed.labels, self.recipe.postprocess)
+        labels = apply_rules(streamed.labels, self._rules(options)).only(self.wanted(options))
         if stored is not None:
             labels = on_grid(labels, stored)
         return Prediction(labels, streamed.windows, streamed.seconds | {"postprocess": _since(start)})
@@ -274,7 +312,7 @@ class Model:
     def segment(self, volume: Volume, options: Options) -> Prediction:
         """Segment a volume and say how long each stage took; errors are those of `prepare` and `stream`."""
         ready = self.prepare(volume, options)
-        prediction = self.finish(self.run(ready, options), volume.source.stored)
+        prediction = self.finish(self.run(ready, options), options, volume.source.stored)
         return replace(prediction, seconds=ready.seconds | prediction.seconds)
 
     def predict(

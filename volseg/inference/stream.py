@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -83,11 +83,21 @@ class _Restorer:
     """Rows of the slab to labels, as they become complete."""
 
     def __init__(
-        self, layout: Layout, slab: Slab, passes: int, head: Head | None, recipe: Recipe, target: Labels
+        self,
+        layout: Layout,
+        slab: Slab,
+        passes: int,
+        head: Head | None,
+        recipe: Recipe,
+        wanted: Collection[int],
+        target: Labels,
     ) -> None:
         self.layout, self.slab, self.head, self.target = layout, slab, head, target
-        self.decision: Decision = Softmax() if recipe.output == "softmax" else Sigmoid()
-        self.table = np.array([0, *(label.value for label in recipe.labels)], dtype=target.dtype)
+        values = [label.value for label in recipe.labels]
+        asked = [value in wanted for value in values]
+        softmax = recipe.output == "softmax"
+        self.decision: Decision = Softmax(torch.tensor([False, *asked])) if softmax else Sigmoid(torch.tensor(asked))
+        self.table = np.array([0, *(value * ask for value, ask in zip(values, asked, strict=True))], target.dtype)
         # Of each axis the part that isn't padding; each pass of a window adds its weight once.
         places, sums = [], []
         for axis in layout.turned:
@@ -190,6 +200,7 @@ def stream(
     source: Source,
     *,
     mirrored: Sequence[int] = (),
+    wanted: Collection[int] | None = None,
     placement: Placement | None = None,
     progress: Progress | None = None,
 ) -> Streamed:
@@ -212,6 +223,9 @@ def stream(
         Of the scan.
     mirrored
         Axes (0 D, 1 H, 2 W) along which mirrored passes are averaged.
+    wanted
+        Values of the labels to find, all unless given. With softmax the mask is that of all labels, the others taken
+        out; with sigmoid other regions aren't painted, so that none is hidden by one that isn't wanted.
     placement
         Of the slab; in memory unless given.
     progress
@@ -238,7 +252,8 @@ def stream(
     slab = Slab(layout.open_rows(overlap=placement.overlap), plane, in_file=placement.in_file)
     # Engines that share their place in the slab are averaged there; others by the joined head.
     passes = len(flips) * (len(engines) if head is None else 1)
-    restorer = _Restorer(layout, slab, passes, head, recipe, target)
+    asked = {label.value for label in table} if wanted is None else wanted
+    restorer = _Restorer(layout, slab, passes, head, recipe, asked, target)
     start = time.perf_counter()
     with _single_threads() as pool:
         worker = _Worker(restorer, pool, overlap=placement.overlap)
