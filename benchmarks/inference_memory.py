@@ -31,7 +31,7 @@ from volseg.inference.blend import gaussian_weight, weight_sum
 from volseg.inference.decide import Labels, Softmax, restore_rows
 from volseg.inference.engines.torch import TorchEngine
 from volseg.inference.memory import plan_for, resident_bytes
-from volseg.inference.sliding import window_values
+from volseg.inference.sliding import Constant, window_values
 from volseg.inference.stream import Placement, layout_of, stream
 from volseg.network.unet import UNet
 from volseg.preprocess import Prepared, prepare
@@ -94,7 +94,7 @@ def whole(prepared: Prepared, task: Recipe, network: TorchEngine) -> tuple[Label
     total = torch.zeros((*layout.padded, CLASSES))
     weight = gaussian_weight(task.window)
     for row in layout.windows:
-        for place, _, logits in window_values(prepared.tensor_CDHW, [network], row, [[]]):
+        for place, _, logits in window_values(prepared.tensor_CDHW, [network], row, [[]], Constant([network])):
             total[place] += logits * weight[..., None]
     summed = time.perf_counter()
     torch.set_num_threads(1)  # as streaming restores

@@ -95,7 +95,7 @@ def test_a_plan_worked_by_hand() -> None:
     row = 21 * 34 * 3 * 4
     assert 12 * row <= plan.slab <= 27 * row
     assert plan.restoring == 2 * 16 * row
-    assert plan.network == 8 * 8 * 8 * 2 * 4 * 8 * 4 + memory.LIBRARIES
+    assert plan.network == 8 * 8 * 8 * 4 * (2 * 4 * 8 + 3) + memory.LIBRARIES
     rest = max(plan.preparing, plan.slab + plan.restoring + plan.network + plan.mask)
     assert plan.total == plan.process + plan.scan + plan.tensor + rest
     left = plan_memory(volume_of(), recipe, engines(recipe, leave_head=True), None)

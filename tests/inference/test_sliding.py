@@ -15,7 +15,7 @@ from torch import Tensor
 from volseg.inference.blend import gaussian_weight, weight_sum
 from volseg.inference.engines import Precision
 from volseg.inference.engines.head import Head
-from volseg.inference.sliding import flip_sets, window_values
+from volseg.inference.sliding import Constant, flip_sets, window_values
 from volseg.inference.windows import Place, axis_starts, streaming_axis, window_slices
 
 
@@ -96,7 +96,7 @@ class Ramp:
     def __call__(self, x_BCDHW: Tensor) -> Tensor:
         self.seen.append(len(x_BCDHW))
         ramp = torch.arange(x_BCDHW[0, 0].numel()).view(x_BCDHW.shape[2:])
-        return torch.cat([x_BCDHW * ramp, torch.full_like(x_BCDHW, self.value)], 1).movedim(1, -1)
+        return torch.cat([x_BCDHW[:, :1] * ramp, torch.full_like(x_BCDHW[:, :1], self.value)], 1).movedim(1, -1)
 
 
 def test_every_pass_of_a_row_is_turned_back() -> None:
@@ -108,7 +108,7 @@ def test_every_pass_of_a_row_is_turned_back() -> None:
     ramp = torch.arange(24.0).view(2, 3, 4)
     found: list[tuple[int, int, float]] = []
     sums: dict[int, Tensor] = {0: torch.zeros(2, 3, 4), 1: torch.zeros(2, 3, 4)}
-    for place, number, values_DHWV in window_values(tensor, engines, row, flips):
+    for place, number, values_DHWV in window_values(tensor, engines, row, flips, Constant(engines)):
         assert values_DHWV.shape == (2, 3, 4, 2)
         found.append((place[2].start, number, values_DHWV[0, 0, 0, 1].item()))
         sums[place[2].start] += values_DHWV[..., 0]
@@ -119,3 +119,37 @@ def test_every_pass_of_a_row_is_turned_back() -> None:
     symmetric = sum((ramp.flip(axes) for axes in ([], [0], [2], [0, 2])), torch.zeros(()))
     for place in row:
         torch.testing.assert_close(sums[place[2].start], 2 * tensor[0][place] * symmetric)
+
+
+def test_constant_windows_are_computed_once_and_turned_as_the_others() -> None:
+    """Of four windows along W, the two of zeros are one pass, whatever the flips; so is each of another value."""
+    tensor = torch.zeros(1, 2, 3, 16)
+    tensor[..., 7] = 1.0
+    tensor[..., 12:] = 5.0
+    row: list[Place] = [(slice(0, 2), slice(0, 3), slice(start, start + 4)) for start in (0, 2, 4, 12)]
+    engines, flips = [Ramp(4.0)], flip_sets((2,))
+    constant = Constant(engines)
+    ramp = torch.arange(24.0).view(2, 3, 4)
+    sums = {place[2].start: torch.zeros(2, 3, 4) for place in row}
+    for place, _, values_DHWV in window_values(tensor, engines, row, flips, constant):
+        sums[place[2].start] += values_DHWV[..., 0]
+    # Zeros once, fives once, and the two passes of the window that isn't constant together.
+    assert sorted(engines[0].seen) == [1, 1, 2]
+    symmetric = ramp + ramp.flip(2)
+    for place in row:
+        torch.testing.assert_close(sums[place[2].start], tensor[0][place] * symmetric)
+    list(window_values(tensor, engines, row[3:], flips, constant))
+    assert len(engines[0].seen) == 3
+    list(window_values(tensor, engines, row[:1], flips, constant))
+    assert len(engines[0].seen) == 4
+
+
+def test_a_window_is_constant_only_where_every_channel_is() -> None:
+    tensor = torch.zeros(2, 2, 3, 4)
+    tensor[1] = 7.0
+    constant = Constant([Ramp(1.0)])
+    assert constant.of(tensor) is not None
+    tensor[1, 1, 1, 2] = 8.0
+    assert constant.of(tensor) is None
+    tensor[1, 1, 1, 2] = float("nan")
+    assert constant.of(tensor) is None

@@ -184,7 +184,9 @@ def plan_for(volume: Volume, recipe: Recipe, engines: Sequence[Engine], placemen
     if image_first:  # a channel in another order of memory, its values in double, and every channel on the model's grid
         preparing = volume.array.nbytes // volume.channels + 2 * padded // len(recipe.channels) + padded
         decided_apart = math.prod(shape)
-    window = int(np.prod(recipe.window, dtype=np.int64)) * passes_at_once(recipe.window) * 4
+    window = int(np.prod(recipe.window, dtype=np.int64)) * 4
+    # A constant window's values are kept, for those that follow.
+    network = window * (passes_at_once(recipe.window) * engines[0].values_held + values)
     return Plan(
         process=max(0, held - volume.array.nbytes),
         scan=volume.array.nbytes,
@@ -193,6 +195,6 @@ def plan_for(volume: Volume, recipe: Recipe, engines: Sequence[Engine], placemen
         preparing=preparing,
         slab=plane * values * layout.open_rows(overlap=placement.overlap),
         restoring=plane * restored * max(rows.stop - rows.start for rows in layout.needed) * restorers,
-        network=round(window * engines[0].values_held) + LIBRARIES,
+        network=round(network) + LIBRARIES,
         placement=placement,
     )

@@ -34,8 +34,35 @@ def flip_sets(mirrored: Sequence[int]) -> list[list[int]]:
     return [[axis + 1 for axis in axes] for axes in chosen]
 
 
+class Constant:
+    """What engines say of a window in which each channel has one value, as outside the body: computed once.
+
+    The last such values alone are held.
+    """
+
+    def __init__(self, engines: Sequence[Engine]) -> None:
+        self.engines = engines
+        self._input: Tensor | None = None
+        self._values: list[Tensor] = []
+
+    def of(self, window_CDHW: Tensor) -> list[Tensor] | None:
+        """(D, H, W, values) of each engine; None where the window isn't constant."""
+        first_C111 = window_CDHW[:, :1, :1, :1]
+        # One face alone tells in nearly every window that isn't.
+        if (window_CDHW[..., 0] != first_C111[..., 0]).any() or (window_CDHW != first_C111).any():
+            return None
+        if self._input is None or not torch.equal(self._input, first_C111):
+            self._input = first_C111.clone()
+            self._values = [engine(window_CDHW[None])[0] for engine in self.engines]
+        return self._values
+
+
 def window_values(
-    tensor_CDHW: Tensor, engines: Sequence[Engine], row: Sequence[Place], flips: Sequence[list[int]]
+    tensor_CDHW: Tensor,
+    engines: Sequence[Engine],
+    row: Sequence[Place],
+    flips: Sequence[list[int]],
+    constant: Constant,
 ) -> Iterator[tuple[Place, int, Tensor]]:
     """What every engine says in every pass of one row of windows.
 
@@ -49,6 +76,8 @@ def window_values(
         Windows that begin at the same voxel of the streaming axis.
     flips
         As `flip_sets` gives them.
+    constant
+        Of the same engines; kept from row to row.
 
     Yields
     ------
@@ -56,7 +85,13 @@ def window_values(
         The window, the engine's number, and its (D, H, W, values) in one pass, turned back. The order depends on
         nothing else but the parameters.
     """
-    passes = [(place, flip) for place in row for flip in flips]
+    passes = []
+    for place in row:
+        known = constant.of(tensor_CDHW[(slice(None), *place)])
+        if known is None:
+            passes += [(place, flip) for flip in flips]
+        for (number, values_DHWV), flip in itertools.product(enumerate(known or ()), flips):
+            yield place, number, _turned_back(values_DHWV, flip)
     d, h, w = (part.stop - part.start for part in row[0])
     size = passes_at_once((d, h, w))
     for start in range(0, len(passes), size):
@@ -64,6 +99,11 @@ def window_values(
         x_BCDHW = torch.stack([tensor_CDHW[(slice(None), *place)].flip(flip) for place, flip in batch])
         for number, engine in enumerate(engines):
             for (place, flip), values_DHWV in zip(batch, engine(x_BCDHW), strict=True):
-                yield place, number, values_DHWV.flip([axis - 1 for axis in flip]) if flip else values_DHWV
+                yield place, number, _turned_back(values_DHWV, flip)
             # They may be larger than all else: not to be held while the next are made.
             del values_DHWV
+
+
+def _turned_back(values_DHWV: Tensor, flip: Sequence[int]) -> Tensor:
+    """Values of a pass whose input was flipped along the axes `flip` of (C, D, H, W)."""
+    return values_DHWV.flip([axis - 1 for axis in flip]) if flip else values_DHWV

@@ -28,8 +28,11 @@ from volseg.inference.decide import Decision, Labels, Sigmoid, Softmax, restore_
 from volseg.inference.engines import Engine
 from volseg.inference.engines.head import Head, joined
 from volseg.inference.layout import Layout
+from volseg.inference.maps import MapKinds, Maps
+from volseg.inference.probabilities import output_of
+from volseg.inference.quality import Agreement, Confidence, Quality, by_value
 from volseg.inference.slab import Slab
-from volseg.inference.sliding import flip_sets, window_values
+from volseg.inference.sliding import Constant, flip_sets, window_values
 from volseg.preprocess import Prepared
 from volseg.resample import put_back
 from volseg.volume import LabelVolume, Source
@@ -64,12 +67,18 @@ class Streamed:
         On the source's grid, not post-processed.
     windows
         Their number; mirrored passes aren't counted.
+    quality
+        What is known of each label, by its value.
+    maps
+        Of probabilities and entropy, where they were asked for.
     seconds
         ``network``: until the last window was done; ``restore``: what waiting for restored rows took beside that.
     """
 
     labels: LabelVolume
     windows: int
+    quality: dict[int, Quality]
+    maps: Maps | None = None
     seconds: dict[str, float] = field(default_factory=dict)
 
 
@@ -91,12 +100,14 @@ class _Restorer:
         recipe: Recipe,
         wanted: Collection[int],
         target: Labels,
+        maps: Maps | None,
     ) -> None:
-        self.layout, self.slab, self.head, self.target = layout, slab, head, target
+        self.layout, self.slab, self.head, self.target, self.maps = layout, slab, head, target, maps
         values = [label.value for label in recipe.labels]
         asked = [value in wanted for value in values]
         softmax = recipe.output == "softmax"
         self.decision: Decision = Softmax(torch.tensor([False, *asked])) if softmax else Sigmoid(torch.tensor(asked))
+        self.confidence = Confidence(self.decision, output_of(recipe), recipe.outputs)
         self.table = np.array([0, *(value * ask for value, ask in zip(values, asked, strict=True))], target.dtype)
         # Of each axis the part that isn't padding; each pass of a window adds its weight once.
         places, sums = [], []
@@ -118,6 +129,10 @@ class _Restorer:
         values = self.slab.mean(rows, self.place, divisor)
         logits = values if self.head is None else self.head(values)
         restore_rows(logits, layout.axes, block, self.decision, self.table, self.target)
+        seen = layout.needed[block - 1].stop if block else rows.start
+        self.confidence.add(logits[max(0, seen - rows.start) :], block)
+        if self.maps is not None:
+            self.maps.add(logits, block)
 
     def restore(self, row: int) -> None:
         """Decide what the rows before `row` suffice for, and drop the rows that are no longer needed."""
@@ -201,6 +216,7 @@ def stream(
     *,
     mirrored: Sequence[int] = (),
     wanted: Collection[int] | None = None,
+    kinds: MapKinds | None = None,
     placement: Placement | None = None,
     progress: Progress | None = None,
 ) -> Streamed:
@@ -226,6 +242,8 @@ def stream(
     wanted
         Values of the labels to find, all unless given. With softmax the mask is that of all labels, the others taken
         out; with sigmoid other regions aren't painted, so that none is hidden by one that isn't wanted.
+    kinds
+        Maps to make beside the labels; none unless given.
     placement
         Of the slab; in memory unless given.
     progress
@@ -234,7 +252,7 @@ def stream(
     Raises
     ------
     RefusalError
-        Code ``memory``: no room for the slab's file.
+        Code ``memory``: no room for the slab's file, or for the maps'.
     ModelError
         Logits that are no finite numbers.
     """
@@ -253,17 +271,23 @@ def stream(
     # Engines that share their place in the slab are averaged there; others by the joined head.
     passes = len(flips) * (len(engines) if head is None else 1)
     asked = {label.value for label in table} if wanted is None else wanted
-    restorer = _Restorer(layout, slab, passes, head, recipe, asked, target)
+    maps = Maps(recipe, layout, prepared, kinds) if kinds else None
+    restorer = _Restorer(layout, slab, passes, head, recipe, asked, target, maps)
+    agreement = Agreement(restorer.decision, recipe.outputs, layout.window, len(flips) * len(engines))
     start = time.perf_counter()
     with _single_threads() as pool:
         worker = _Worker(restorer, pool, overlap=placement.overlap)
-        windows = _sum_windows(prepared.tensor_CDHW, engines, channels, layout, flips, slab, worker, progress)
+        windows = _sum_windows(
+            prepared.tensor_CDHW, engines, channels, layout, flips, slab, worker, agreement, progress
+        )
+    if maps is not None:
+        maps.finish()
     if decided is not source_DHW:
         put_back(decided, source_DHW)
     total = time.perf_counter() - start
     labels = LabelVolume(array, prepared.source, table, source, f"{recipe.name} {recipe.version}")
     seconds = {"network": round(total - worker.waited, 4), "restore": round(worker.waited, 4)}
-    return Streamed(labels, windows, seconds)
+    return Streamed(labels, windows, by_value(recipe, restorer.confidence, agreement), maps, seconds)
 
 
 def slab_values(engines: Sequence[Engine], outputs: int) -> int:
@@ -289,6 +313,7 @@ def _sum_windows(
     flips: Sequence[list[int]],
     slab: Slab,
     worker: _Worker,
+    agreement: Agreement,
     progress: Progress | None,
 ) -> int:
     """Add what the network says of each window to the slab, and return the number of windows."""
@@ -297,12 +322,14 @@ def _sum_windows(
     if any(map(any, layout.padding)):
         tensor_CDHW = functional.pad(tensor_CDHW, [n for pair in reversed(layout.padding) for n in pair])
     count, passes = sum(map(len, layout.windows)), 0
+    constant = Constant(engines)
     for row in layout.windows:
         begin = row[0][first].start
         worker.complete(begin)
-        for place, number, values_DHWV in window_values(tensor_CDHW, engines, row, flips):
+        for place, number, values_DHWV in window_values(tensor_CDHW, engines, row, flips, constant):
             within = (place[others[0]], place[others[1]], channels[number])
             slab.add(begin, within, values_DHWV.permute(*layout.turned, 3), weight_RHW)
+            agreement.add(place, values_DHWV, engines[number].head)
             del values_DHWV  # before the next are made
             passes += 1
             if progress is not None and passes % (len(flips) * len(engines)) == 0:
