@@ -125,6 +125,8 @@ def test_the_account_of_a_done_case(study: Path, model: Model) -> None:
         "folds": ["0", "1"],
         "precision": "auto",
         "device": "cpu",
+        "tile_step": None,
+        "labels": None,
         "memory": None,
         "repair_uids": False,
         "resample_tilt": False,

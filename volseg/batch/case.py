@@ -1,11 +1,13 @@
-"""One case: load, predict, export, account for it."""
+"""One case: load, predict, export, account for it, in stages that those of other cases may overlap."""
 
 from __future__ import annotations
 
 import logging
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,11 +16,14 @@ import torch
 
 import volseg
 from volseg.batch.ledger import PREVIEW, Status, discard, file_hashes, reusable, write_result
+from volseg.batch.watchdog import Watchdog
 from volseg.errors import ExportError, RefusalError, UsageError
 from volseg.export import FORMATS
 from volseg.geometry import Geometry
-from volseg.inference.predictor import Mismatch, Model, Options
+from volseg.inference.memory import Plan
+from volseg.inference.predictor import Mismatch, Model, Options, Ready
 from volseg.inference.restore import on_grid
+from volseg.inference.stream import Streamed
 from volseg.loaders import Candidate
 from volseg.loaders.identity import repair_uids
 from volseg.resample import tilt_degrees
@@ -66,9 +71,11 @@ class Job:
             "options": {
                 "formats": None if self.formats is None else list(self.formats),
                 "tta": mirroring,
+                "tile_step": options.tile_step,
                 "folds": list(model.folds(options)),
                 "precision": options.precision,
                 "device": options.device,
+                "labels": [label.name for label in model.wanted(options)] if options.labels else None,
                 "memory": options.memory,
                 "repair_uids": self.repair_uids,
                 "resample_tilt": self.resample_tilt,
@@ -89,6 +96,8 @@ class Account:
     windows: int = 0
     labels: list[dict[str, Any]] = field(default_factory=list)
     files: dict[str, str] = field(default_factory=dict)
+    #: Of the thread that makes this, in which the network runs.
+    threads: int = field(default_factory=torch.get_num_threads)
 
     def result(self, status: Status, code: str | None = None, reason: str | None = None) -> dict[str, Any]:
         """Return the content of ``result.json``."""
@@ -108,23 +117,15 @@ class Account:
             **job.as_json(),
             "engine": "torch",
             "precision": "fp32" if job.options.precision == "auto" else job.options.precision,
-            "threads": torch.get_num_threads(),
+            "threads": self.threads,
             "windows": self.windows,
-            "tile_step": job.model.recipe.tile_step,
+            "tile_step": job.options.tile_step or job.model.recipe.tile_step,
             "seconds": self.seconds,
             "peak_memory_mb": peak_memory_mb(),
             "labels": self.labels,
             "flags": self.flags,
             "files": self.files,
         }
-
-    def timed(self, stage: str, work: Callable[[], Any]) -> Any:
-        """Run `work` and note how long it took."""
-        start = time.perf_counter()
-        try:
-            return work()
-        finally:
-            self.seconds[stage] = round(time.perf_counter() - start, 4)
 
 
 def _geometry(geometry: Geometry | None) -> dict[str, Any] | None:
@@ -148,20 +149,11 @@ def peak_memory_mb() -> float | None:
     return round(peak * (1 if sys.platform == "darwin" else 1024) / 1e6, 1)
 
 
-def skip_case(candidate: Candidate, root: Path, out: Path, job: Job, mismatch: Mismatch) -> dict[str, Any]:
-    """Account for a series that doesn't fit the model, and return its result."""
-    folder = out / candidate.name
-    discard(folder)
-    result = Account(candidate, root, job).result("skipped", mismatch.code, mismatch.reason)
-    write_result(folder, result)
-    return result
-
-
-def run_case(candidate: Candidate, root: Path, out: Path, job: Job) -> dict[str, Any]:
-    """Do one case, or find it done, and return its result.
+class Case:
+    """One case on its way: `prepare`, `run` and `write`, in this order, each in any thread.
 
     Whatever goes wrong with it, other cases go on: a refusal of the input gives the status ``refused``, anything else
-    ``failed``.
+    ``failed``. Nothing is written or removed before `run`.
 
     Parameters
     ----------
@@ -173,22 +165,110 @@ def run_case(candidate: Candidate, root: Path, out: Path, job: Job) -> dict[str,
         Folder of all cases; this one's is ``out / candidate.name``.
     job
         What to do.
+    watchdog
+        To whom the stages are reported.
+    wrong
+        Why it is to be skipped; None: it isn't.
     """
-    folder = out / candidate.name
-    account = Account(candidate, root, job)
-    try:
-        volume: Volume = account.timed("load", lambda: candidate.load(resample_tilt=job.resample_tilt))
-        account.sha256 = volume.source.sha256
-        if earlier := reusable(folder, job.as_json(), volume.source.sha256):
-            return {**earlier, "reused": True}
-        discard(folder)
-        result = _segment(account, volume, folder)
-    except Exception as error:
-        if account.sha256 is None:
-            discard(folder)
-        result = _stopped(account, error)
-    write_result(folder, result)
-    return result
+
+    def __init__(
+        self, candidate: Candidate, root: Path, out: Path, job: Job, watchdog: Watchdog, wrong: Mismatch | None = None
+    ) -> None:
+        self.candidate, self.job, self.wrong = candidate, job, wrong
+        self._folder, self._watchdog = out / candidate.name, watchdog
+        self._account = Account(candidate, root, job)
+        self._result: dict[str, Any] | None = None
+        self._ready: Ready | None = None
+        self._segmented: tuple[Volume, Streamed] | None = None
+
+    @property
+    def plan(self) -> Plan | None:
+        """What memory the network will take of a case that is prepared for it; else None."""
+        return None if self._ready is None else self._ready.plan
+
+    def prepare(self, stop: threading.Event) -> None:
+        """Load it, find out whether it is done already, and preprocess it, unless `stop` is set by then."""
+        account, job = self._account, self.job
+        with self._accounted():
+            if self.wrong is not None:
+                self._result = account.result("skipped", self.wrong.code, self.wrong.reason)
+                return
+            volume = self._timed("load", lambda: self.candidate.load(resample_tilt=job.resample_tilt))
+            account.sha256 = volume.source.sha256
+            if earlier := reusable(self._folder, job.as_json(), volume.source.sha256):
+                self._result = {**earlier, "reused": True}
+            elif not stop.is_set():
+                account.flags += _flags(self.candidate, volume, job.model)
+                with self._watchdog.stage(self.candidate.name, "preprocess"):
+                    self._ready = job.model.prepare(volume, job.options)
+
+    def run(self) -> None:
+        """Take away what an earlier run left, and segment it where it is prepared."""
+        if self._result is not None and self._result.get("reused"):
+            return
+        with self._accounted():
+            discard(self._folder)
+            if self._ready is not None:
+                ready, self._ready = self._ready, None
+                with self._watchdog.stage(self.candidate.name, "network"):
+                    streamed = self.job.model.run(ready, replace(self.job.options, progress=self._progress))
+                self._account.windows = streamed.windows
+                self._account.seconds |= ready.seconds
+                self._segmented = ready.volume, streamed
+
+    def write(self) -> dict[str, Any]:
+        """Post-process and write what was segmented, then ``result.json``, and return the result."""
+        if self._segmented is not None:
+            (volume, streamed), self._segmented = self._segmented, None
+            with self._accounted():
+                self._result = self._finished(volume, streamed)
+        assert self._result is not None  # or it was stopped
+        if not self._result.get("reused"):
+            write_result(self._folder, self._result)
+        return self._result
+
+    def _finished(self, volume: Volume, streamed: Streamed) -> dict[str, Any]:
+        account, folder = self._account, self._folder
+        with self._watchdog.stage(self.candidate.name, "postprocess"):
+            prediction = self.job.model.finish(streamed, self.job.options, volume.source.stored)
+        account.seconds |= prediction.seconds
+        counts = prediction.labels.voxel_counts()
+        account.labels = [
+            {
+                "value": label.value,
+                "name": label.name,
+                "volume_ml": round(counts[label.value] * prediction.labels.geometry.voxel_volume_ml, 6),
+                "voxels": counts[label.value],
+            }
+            for label in prediction.labels.labels
+        ]
+        folder.mkdir(parents=True, exist_ok=True)
+        problem = self._timed("write", lambda: _write(account, volume, prediction.labels, folder))
+        if problem is not None:
+            return account.result("failed", problem.code, problem.reason)
+        return account.result("done" if any(counts.values()) else "empty")
+
+    def _timed(self, stage: str, work: Callable[[], Any]) -> Any:
+        """Run `work` and note how long it took."""
+        start = time.perf_counter()
+        try:
+            with self._watchdog.stage(self.candidate.name, stage):
+                return work()
+        finally:
+            self._account.seconds[stage] = round(time.perf_counter() - start, 4)
+
+    def _progress(self, done: int, count: int) -> None:
+        self._watchdog.progress()
+        if self.job.options.progress is not None:
+            self.job.options.progress(done, count)
+
+    @contextmanager
+    def _accounted(self) -> Iterator[None]:
+        """An error ends this case alone."""
+        try:
+            yield
+        except Exception as error:
+            self._result = _stopped(self._account, error)
 
 
 def _stopped(account: Account, error: Exception) -> dict[str, Any]:
@@ -199,35 +279,16 @@ def _stopped(account: Account, error: Exception) -> dict[str, Any]:
     return account.result("failed", "internal", f"{type(error).__name__}: {' '.join(str(error).split())}")
 
 
-def _segment(account: Account, volume: Volume, folder: Path) -> dict[str, Any]:
-    job = account.job
-    account.flags += [f"note: {note}" for note in volume.source.notes]
+def _flags(candidate: Candidate, volume: Volume, model: Model) -> list[str]:
+    """What is unusual about a scan."""
+    flags = [f"note: {note}" for note in volume.source.notes]
     if volume.source.stored is not None:
-        account.flags.append(
+        flags.append(
             f"tilt: {tilt_degrees(volume.source.stored):.1f} degrees, resampled onto straight slices for the network;"
             " the mask is on the original slices"
         )
-    mismatch = job.model.mismatch(account.candidate.modality, volume.geometry)
-    if mismatch is not None:
-        account.flags.append(f"outside-training: {mismatch.reason}")
-    prediction = job.model.segment(volume, job.options)
-    account.windows = prediction.windows
-    account.seconds |= prediction.seconds
-    counts = prediction.labels.voxel_counts()
-    account.labels = [
-        {
-            "value": label.value,
-            "name": label.name,
-            "volume_ml": round(counts[label.value] * prediction.labels.geometry.voxel_volume_ml, 6),
-            "voxels": counts[label.value],
-        }
-        for label in prediction.labels.labels
-    ]
-    folder.mkdir(parents=True, exist_ok=True)
-    problem = account.timed("write", lambda: _write(account, volume, prediction.labels, folder))
-    if problem is not None:
-        return account.result("failed", problem.code, problem.reason)
-    return account.result("done" if any(counts.values()) else "empty")
+    mismatch = model.mismatch(candidate.modality, volume.geometry)
+    return flags if mismatch is None else [*flags, f"outside-training: {mismatch.reason}"]
 
 
 def _write(account: Account, volume: Volume, labels: LabelVolume, folder: Path) -> ExportError | None:

@@ -1,4 +1,4 @@
-"""A path to results: which candidates fit the model, one case after another, and the exit code."""
+"""A path to results: which candidates fit the model, all cases run, and the exit code."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from volseg.batch.case import Job, run_case, skip_case
+from volseg.batch.case import Case, Job
+from volseg.batch.pipeline import run_cases
+from volseg.batch.watchdog import Stalled, Watchdog
 from volseg.errors import InputError, UsageError
 from volseg.inference.predictor import Mismatch
 from volseg.loaders import Candidate, find
@@ -87,7 +89,14 @@ def mismatch(candidate: Candidate, job: Job, *, is_file: bool) -> Mismatch | Non
 
 
 def run_batch(
-    path: Path, out: Path, job: Job, series: Sequence[str] = (), *, before: Before, after: After
+    path: Path,
+    out: Path,
+    job: Job,
+    series: Sequence[str] = (),
+    *,
+    before: Before,
+    after: After,
+    stalled: Stalled = lambda *_: None,
 ) -> list[dict[str, Any]]:
     """Segment everything below a path that fits the model.
 
@@ -102,7 +111,9 @@ def run_batch(
     series
         Only these, whether they fit or not.
     before, after
-        For showing progress.
+        For showing progress. `after` is called by another thread, and for one case perhaps after `before` for the next.
+    stalled
+        Told of stages that make no progress.
 
     Returns
     -------
@@ -122,6 +133,7 @@ def run_batch(
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out}: is a file; give a folder")
     job.model.engines(job.options)
+    job.model.wanted(job.options)
     channels = job.model.recipe.channels
     study = find(path, channels=channels)
     if not study.candidates:
@@ -136,17 +148,19 @@ def run_batch(
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"{out}: this folder can't be made: {error.strerror}") from error
-    results = []
-    for number, candidate in enumerate(candidates, 1):
-        before(number, len(candidates), candidate.name)
-        wrong = None if series else mismatch(candidate, job, is_file=path.is_file())
-        if wrong is not None:
-            result = skip_case(candidate, study.root, out, job, wrong)
-        else:
-            result = run_case(candidate, study.root, out, job)
-        after(result)
-        results.append(result)
-    return results
+    with Watchdog(stalled) as watchdog:
+        cases = [
+            Case(
+                candidate,
+                study.root,
+                out,
+                job,
+                watchdog,
+                None if series else mismatch(candidate, job, is_file=path.is_file()),
+            )
+            for candidate in candidates
+        ]
+        return run_cases(cases, before=lambda n: before(n + 1, len(cases), candidates[n].name), after=after)
 
 
 def exit_code(results: Sequence[dict[str, Any]]) -> int:

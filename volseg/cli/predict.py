@@ -58,6 +58,10 @@ class Shown:
         """A window is done."""
         self.line.update(f"{self.case}: {done} of {windows} windows")
 
+    def stalled(self, case: str, stage: str, seconds: float) -> None:
+        """A stage makes no progress."""
+        self.line.say(f"{case}: {stage}: no progress for {seconds:.0f} s; still waiting")
+
     def after(self, result: dict[str, Any]) -> None:
         """A case is over."""
         self.line.say(f"{result['status']:8} {result['case']}  {_outcome(result, self.root)}")
@@ -84,6 +88,20 @@ def predict(
     precision: Annotated[Literal["auto", "fp32", "bf16"], typer.Option(help="Of the network.")] = "auto",
     tta: Annotated[
         bool | None, typer.Option("--tta/--no-tta", help="Average mirrored passes. Default: as the model says.")
+    ] = None,
+    labels: Annotated[
+        list[str] | None,
+        typer.Option("--labels", help="Only these labels of the model (names or values), separated by commas."),
+    ] = None,
+    step: Annotated[
+        float | None,
+        typer.Option(
+            "--step",
+            min=0.05,
+            max=1.0,
+            help="Largest step from window to window, as a share of the window. Default: as the model says. Larger ones"
+            " are faster, and masks differ a little.",
+        ),
     ] = None,
     folds: Annotated[list[str] | None, typer.Option("--folds", help="Only these folds of the model.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
@@ -117,6 +135,8 @@ def predict(
             precision=precision,
             folds=_listed(folds),
             device=device,
+            labels=_listed(labels),
+            tile_step=step,
             memory=None if memory is None else parse_size(memory),
             planned=None if memory is None else shown.planned,
             progress=shown.progress,
@@ -128,7 +148,9 @@ def predict(
             repair_uids=repair_uids,
             resample_tilt=resample_tilt,
         )
-        results = run_batch(path, output, job, _listed(series), before=shown.before, after=shown.after)
+        results = run_batch(
+            path, output, job, _listed(series), before=shown.before, after=shown.after, stalled=shown.stalled
+        )
     counts = {status: sum(result["status"] == status for result in results) for status in ("done", "empty", "skipped")}
     wrong = len(results) - sum(counts.values())
     said = [f"{count} {status}" for status, count in counts.items() if count]

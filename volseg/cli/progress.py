@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,23 +23,26 @@ def bar(done: int, total: int) -> str:
 
 
 class Line:
-    """One line that says where a task stands; `update` may be called as often as wanted."""
+    """One line that says where a task stands; `update` may be called as often as wanted, and by any thread."""
 
     def __init__(self) -> None:
         self._live = sys.stderr.isatty()
         self._printed = -PLAIN_EVERY_S
+        self._lock = threading.Lock()
 
     def update(self, text: str) -> None:
         """Replace the live line, or print a plain one if the last is long enough ago."""
-        if self._live:
-            print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
-        elif time.monotonic() - self._printed >= PLAIN_EVERY_S:
-            self._printed = time.monotonic()
-            print(text, file=sys.stderr, flush=True)
+        with self._lock:
+            if self._live:
+                print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
+            elif time.monotonic() - self._printed >= PLAIN_EVERY_S:
+                self._printed = time.monotonic()
+                print(text, file=sys.stderr, flush=True)
 
     def say(self, text: str) -> None:
         """Print a line that stays."""
-        print(f"\r\033[K{text}" if self._live else text, file=sys.stderr, flush=True)
+        with self._lock:
+            print(f"\r\033[K{text}" if self._live else text, file=sys.stderr, flush=True)
 
 
 @contextmanager
