@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
-from matplotlib.image import imread
+from PIL import Image
 
 from volseg.errors import GeometryError
 from volseg.geometry import ORIENTATIONS, AxisMap, Geometry
@@ -33,7 +34,7 @@ def pair(geometry: Geometry, scan: npt.ArrayLike, mask: npt.ArrayLike = 0) -> tu
 
 def picture(path: Path, volume: Volume, mask: LabelVolume) -> npt.NDArray[np.float64]:
     write_preview(volume, mask, path)
-    return np.asarray(imread(path)[..., :3], dtype=np.float64)
+    return np.asarray(Image.open(path), dtype=np.float64) / 255
 
 
 def test_the_patients_right_front_and_top_are_where_a_radiologist_expects_them(tmp_path: Path) -> None:
@@ -51,21 +52,29 @@ def test_the_patients_right_front_and_top_are_where_a_radiologist_expects_them(t
             assert [name for name, difference in quarters.items() if difference > 0.2] == ([side] if side else [])
 
 
-def test_letters_are_on_their_sides(tmp_path: Path) -> None:
+def test_every_pixel_survives_the_file() -> None:
+    pixels = np.random.default_rng(3).integers(0, 256, (7, 5, 3), dtype=np.uint8)
+    found = Image.open(io.BytesIO(pictures.png(Image.fromarray(pixels))))
+    found.verify()
+    assert (found.format, found.mode) == ("PNG", "RGB")
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(pictures.png(Image.fromarray(pixels))))), pixels)
+
+
+def test_letters_are_on_their_sides(monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[tuple[tuple[int, int], str]] = []
+    monkeypatch.setattr(pictures, "_write", lambda _, at, text, **_style: written.append((at, text)))
     volume, mask = pair(SQUARE, 1.0)
     axes = AxisMap.between("RAS", pictures.SHOWN)
     panels = cut(axes.apply(volume.array), axes.apply(mask.array), SQUARE.turned(axes), (4, 6, 3))
-    figure = pictures._figure(panels, (0, 1), {}, [], ("", ""))
-    for axes_drawn, letters in zip(figure.axes, ("RLAP", "RLSI", "APSI"), strict=False):
+    pictures.draw(panels, (0, 1), {}, [], ("", ""))
+    for number, (left, letters) in enumerate(zip(LEFTS, ("RLAP", "RLSI", "APSI"), strict=True)):
         sides = {}
-        for text in axes_drawn.texts:
-            x, y = text.get_position()
-            assert not (0 < x < 24 and 0 < y < 24), "a letter covers the scan"
-            # The y axis grows downwards, as rows do.
-            side = "left" if x < 0 else "right" if x > 24 else "top" if y < 0 else "bottom"
-            assert {"left": y, "right": y, "top": x, "bottom": x}[side] == pytest.approx(12)
-            sides[side] = text.get_text()
-        assert axes_drawn.get_ylim() == (24, 0)
+        for (x, y), text in written[4 * number : 4 * number + 4]:
+            assert not (left - 4 < x < left + SIDE + 4 and TOP - 4 < y < TOP + SIDE + 4), "a letter covers the scan"
+            side = "left" if x < left else "right" if x > left + SIDE else "top" if y < TOP else "bottom"
+            middle = {"left": y - TOP, "right": y - TOP, "top": x - left, "bottom": x - left}[side]
+            assert middle == SIDE // 2
+            sides[side] = text
         assert sides["left"] + sides["right"] + sides["top"] + sides["bottom"] == letters
 
 
@@ -185,7 +194,7 @@ def test_the_first_channel_is_shown(tmp_path: Path) -> None:
 
 def test_names_are_text_and_nothing_else(tmp_path: Path) -> None:
     volume, mask = pair(SQUARE, 1.0)
-    names = ("$\\frac$", "脳", "ö" * 300)
+    names = ("$\\frac$", "two\nlines", "脳", "ö" * 300)
     labels = tuple(Label(value=value, name=name, colour=RED) for value, name in enumerate(names, start=1))
     volume = replace(volume, source=replace(volume.source, name="$x_$" * 90))
     found = picture(tmp_path / "p.png", volume, replace(mask, labels=labels))
