@@ -60,7 +60,7 @@ def _resized(values_DHW: Tensor, shape: Shape, nearest: int | None) -> Tensor:
         closest = closest.index_select(axis, nearest_index(values_DHW.shape[axis], size))
     best, share_of_closest = torch.zeros((2, *shape), dtype=torch.float64)
     result = torch.zeros(shape)
-    for value in values_DHW.unique().tolist():
+    for value in np.unique(values_DHW.numpy()).tolist():
         share = resize((values_DHW == value).double()[None], shape, order=1, nearest=nearest)[0]
         wins = share > best + SAME_SHARE
         best[wins], result[wins] = share[wins], value

@@ -1,0 +1,120 @@
+"""A first stage's labels as the second stage of a cascade sees them; expected values by hand, and by scipy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from scipy import ndimage
+
+from tests.tiny import tiny_recipe
+from volseg.config import Recipe
+from volseg.geometry import Geometry
+from volseg.network.unet import UNet
+from volseg.preprocess import prepare
+from volseg.preprocess.stage1 import with_stage1
+from volseg.volume import LabelVolume, Volume
+
+Array = npt.NDArray[Any]
+
+
+def seen(labels: Array, scan: Array, spacing_mm: tuple[float, float, float], **changes: Any) -> Array:
+    """The label channel of a scan of voxels of 1 mm that are resampled to `spacing_mm`; i, j, k become D, H, W."""
+    given = {"orientation": "RAS", "intensity": {"scheme": "none"}, "crop": "nonzero", "spacing_mm": list(spacing_mm)}
+    task: Recipe = tiny_recipe(**given | changes)
+    geometry = Geometry(labels.shape, np.eye(4))
+    volume = Volume(scan, geometry)
+    prepared = prepare(volume, task)
+    tensor = with_stage1(prepared, volume, LabelVolume(labels, geometry, task.label_table()), task)
+    assert torch.equal(tensor[:-1], prepared.tensor_CDHW)
+    channel: Array = tensor[-1].numpy()
+    return channel
+
+
+def line(*values: int) -> Array:
+    return np.array(values, np.uint8).reshape(1, 1, -1)
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        # Half of a voxel each: that of the nearest voxel, which of two is the later one, whichever value is larger.
+        (line(1, 2, 2, 1), [2, 1]),
+        (line(0, 2, 2, 0), [2, 0]),
+        (line(2, 2, 1, 1), [2, 1]),
+    ],
+)
+def test_equal_shares_go_to_the_nearest_voxel(labels: Array, expected: list[int]) -> None:
+    assert seen(labels, np.ones(labels.shape, np.int16), (1, 1, 2)).ravel().tolist() == expected
+
+
+def test_background_beyond_the_content_is_a_label_of_its_own() -> None:
+    """Four voxels become one: half is label 1, a quarter background inside and a quarter, the nearest, outside."""
+    labels = np.array([[1, 1], [0, 0]], np.uint8)[None]
+    scan = np.array([[5, 5], [5, 0]], np.int16)[None]
+    assert seen(labels, scan, (1, 2, 2)).ravel().tolist() == [1]
+    assert seen(labels, scan, (1, 2, 2), crop="none").ravel().tolist() == [0]
+
+
+def test_a_label_beyond_the_content_stays_and_the_grid_of_the_scan_needs_no_resampling() -> None:
+    scan = np.zeros((3, 4, 5), np.int16)
+    scan[1:, 1:3, 2:4] = [[[7, 0], [7, 7]], [[7, 7], [0, 7]]]
+    labels = np.arange(60, dtype=np.uint8).reshape(3, 4, 5) % 3
+    assert np.array_equal(seen(labels, scan, (1, 1, 1)), labels[1:, 1:3, 2:4])
+
+
+@pytest.mark.parametrize("separate", ["never", "always"])
+@pytest.mark.parametrize("spacing_mm", [(0.7, 1.3, 0.9), (1.6, 0.6, 2.0)])
+def test_the_largest_share_wins(separate: str, spacing_mm: tuple[float, float, float]) -> None:
+    """Against scipy: the mask of each label interpolated by itself, in whole or slice by slice along the first axis."""
+    rng = np.random.default_rng(5)
+    labels = ndimage.zoom(rng.integers(0, 3, (4, 3, 5)), 3, order=0).astype(np.uint8)
+    task = tiny_recipe(
+        orientation="RAS", crop="none", spacing_mm=list(spacing_mm), resampling={"separate_axis": separate}
+    )
+    geometry = Geometry(labels.shape, np.diag([1.5, 1, 1, 1]))
+    volume = Volume(rng.integers(1, 9, labels.shape).astype(np.int16), geometry)
+    prepared = prepare(volume, task)
+    got = with_stage1(prepared, volume, LabelVolume(labels, geometry, task.label_table()), task)[-1].numpy()
+    factors = [new / old for new, old in zip(got.shape, labels.shape, strict=True)]
+
+    def zoomed(array: Array, factors: list[float], order: int) -> Array:
+        return np.asarray(ndimage.zoom(array, factors, order=order, mode="nearest", grid_mode=True))
+
+    masks = [(labels == value).astype(float) for value in range(3)]
+    if separate == "always":
+        flat = [zoomed(mask, [1.0, *factors[1:]], 1) for mask in masks]
+        shares = [zoomed(share, [factors[0], 1.0, 1.0], 0) for share in flat]
+    else:
+        shares = [zoomed(mask, factors, 1) for mask in masks]
+    best = np.sort(shares, axis=0)
+    clear = best[-1] - best[-2] > 1e-9
+    assert clear.mean() > 0.9
+    assert np.array_equal(got[clear], np.argmax(shares, axis=0)[clear])
+
+
+@pytest.mark.parametrize(
+    ("output", "labels", "values"),
+    [
+        ("softmax", [(1, ()), (4, ())], [1, 4]),
+        ("sigmoid", [(1, (1, 2, 3)), (3, (2, 3)), (2, (3,))], [1, 2, 3]),
+        ("sigmoid", [(2, (0, 2)), (1, ())], [1, 2]),
+    ],
+)
+def test_the_network_sees_a_mask_of_each_label(
+    output: str, labels: list[tuple[int, tuple[int, ...]]], values: list[int]
+) -> None:
+    """As nnU-Net has it: one channel a value of the training labels, in ascending order, none for the background."""
+    named = [{"value": value, "name": str(value), "colour": [0, 0, 0], "members": m} for value, m in labels]
+    task = tiny_recipe(output=output, labels=named)
+    network = UNet.from_recipe(task, cascaded=True).eval()
+    plain = UNet(task.network, 1 + len(values), task.outputs).eval()
+    plain.load_state_dict(network.state_dict())
+    image = torch.randn(2, 1, 16, 16, 16)
+    given = torch.randint(0, 6, (2, 1, 16, 16, 16)).float()
+    masks = [given == value for value in values]
+    with torch.inference_mode():
+        assert torch.equal(network(torch.cat([image, given], 1)), plain(torch.cat([image, *masks], 1)))
