@@ -55,6 +55,7 @@ HOMES = {
     "PIL": r"report/\w+\.py",
     "monai": r"interop\.py|evaluation/\w+\.py|training/\w+\.py",
     "torch": r"((preprocess|network|models|inference|training)/.+|resample|interop|batch/case)\.py",
+    "openvino": r"inference/engines/openvino\.py",
     "typer": r"cli/\w+\.py",
     # Results depend on neither the network nor the environment.
     "socket": r"serve/\w+\.py",
@@ -63,7 +64,7 @@ HOMES = {
     "requests": r"(?!)",
 }
 #: Never loaded by importing volseg or asking for help: each costs a tenth of a second to several seconds.
-HEAVY = {"torch", "highdicom", "matplotlib", "SimpleITK", "monai", "scipy", "nibabel", "pydicom", "cc3d"}
+HEAVY = {"torch", "highdicom", "matplotlib", "SimpleITK", "monai", "scipy", "nibabel", "pydicom", "cc3d", "openvino"}
 
 MODULES = sorted(PACKAGE.rglob("*.py"))
 

@@ -9,6 +9,9 @@ from torch import Tensor
 from volseg.inference.engines.head import Head
 
 Precision = Literal["fp32", "bf16"]
+#: What may be asked for; ``auto`` is decided in `volseg.inference.engines.choice`.
+EngineChoice = Literal["auto", "torch", "openvino"]
+PrecisionChoice = Literal["auto", "fp32", "bf16"]
 
 
 class Engine(Protocol):
@@ -18,6 +21,8 @@ class Engine(Protocol):
     ----------
     name, precision
         For ``result.json``.
+    note
+        Why it stands in for another engine, where it does: a flag of the result.
     head
         The network's last layer, where it is left to the caller.
     values_held
@@ -26,6 +31,7 @@ class Engine(Protocol):
 
     name: str
     precision: Precision
+    note: str | None
     head: Head | None
     values_held: float
 

@@ -36,6 +36,7 @@ class TorchEngine:
     """
 
     name = "torch"
+    note: str | None = None
 
     def __init__(
         self, network: UNet, precision: Precision = "fp32", device: str = "cpu", *, leave_head: bool = False
