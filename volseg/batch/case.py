@@ -72,6 +72,7 @@ class Job:
                 "formats": None if self.formats is None else list(self.formats),
                 "tta": mirroring,
                 "tile_step": options.tile_step,
+                "coarse_to_fine": options.coarse_to_fine,
                 "folds": list(model.folds(options)),
                 "precision": options.precision,
                 "device": options.device,

@@ -103,6 +103,14 @@ def predict(
             " are faster, and masks differ a little.",
         ),
     ] = None,
+    coarse_to_fine: Annotated[
+        bool,
+        typer.Option(
+            "--coarse-to-fine",
+            help="Find where the labels are in a few windows, and look there alone: faster where they are a small part"
+            " of the scan.",
+        ),
+    ] = False,
     folds: Annotated[list[str] | None, typer.Option("--folds", help="Only these folds of the model.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
     memory: Annotated[
@@ -137,6 +145,7 @@ def predict(
             device=device,
             labels=_listed(labels),
             tile_step=step,
+            coarse_to_fine=coarse_to_fine,
             memory=None if memory is None else parse_size(memory),
             planned=None if memory is None else shown.planned,
             progress=shown.progress,

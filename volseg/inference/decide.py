@@ -48,15 +48,19 @@ class Axis:
     @classmethod
     def between(cls, size_in: int, size_out: int, order: Literal[0, 1] = 1) -> Axis:
         """Axis from `size_in` voxels to `size_out`: linear, or (0) the nearest voxel."""
-        operator = axis_operator(size_in, size_out, order)
-        used = operator != 0
-        first, last = used.int().argmax(1), size_in - used.flip(1).int().argmax(1)
+        return cls.of(axis_operator(size_in, size_out, order), identity=size_in == size_out)
+
+    @classmethod
+    def of(cls, operator: Tensor, *, identity: bool) -> Axis:
+        """Axis of a (source, model) operator, which is a part of an identity or not."""
+        size_out, size_in = operator.shape
+        first, last = support(operator)
         # Where the model's grid is the finer one, blocks are smaller: they'd need many rows.
         length = max(1, min(BLOCK, BLOCK * size_out // size_in))
         starts = range(0, size_out, length)
         outs = [slice(start, min(start + length, size_out)) for start in starts]
         blocks = tuple((out, slice(int(first[out].min()), int(last[out].max()))) for out in outs)
-        return cls(None if size_in == size_out else operator.float(), blocks, size_in, size_out)
+        return cls(None if identity else operator.float(), blocks, size_in, size_out)
 
     def restored(self, values: Tensor, block: tuple[slice, slice], axis: int) -> Tensor:
         """`values` with axis `axis` (0, 1 or 2) brought from the block's input to its output voxels."""
@@ -66,6 +70,12 @@ class Axis:
         flat = values.reshape(*([-1] if lead else []), values.shape[axis], rest.numel())
         result = self.operator[block] @ flat
         return result.view(*lead, -1, *rest)
+
+
+def support(operator: Tensor) -> tuple[Tensor, Tensor]:
+    """First voxel of the model's grid that each of the source's needs, and the one behind the last; (source,) each."""
+    used = operator != 0
+    return used.int().argmax(1), operator.shape[1] - used.flip(1).int().argmax(1)
 
 
 class Decision(Protocol):

@@ -5,10 +5,13 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 from volseg.geometry import Shape
 from volseg.inference.decide import Axis
 from volseg.inference.windows import Place, axis_starts, padding_to, streaming_axis, window_slices
+from volseg.preprocess.grid import Part
+from volseg.resample import axis_operator
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,8 @@ class Layout:
         Sizes of the window, and the largest step as a share of them.
     nearest_axis
         Axis (0 D, 1 H, 2 W) along which logits are restored from the nearest slice; None: they are interpolated.
+    part
+        What `shape` and `target` are parts of; None: they are whole.
     """
 
     shape: Shape
@@ -32,6 +37,7 @@ class Layout:
     window: Shape
     step: float
     nearest_axis: int | None = None
+    part: Part | None = None
 
     @cached_property
     def padding(self) -> tuple[tuple[int, int], ...]:
@@ -61,11 +67,16 @@ class Layout:
     @cached_property
     def axes(self) -> tuple[Axis, Axis, Axis]:
         """The way back to the target, in the order of rows."""
-        r, h, w = (
-            Axis.between(self.shape[axis], self.target[axis], 0 if axis == self.nearest_axis else 1)
-            for axis in self.turned
-        )
+        r, h, w = (self._axis(axis) for axis in self.turned)
         return r, h, w
+
+    def _axis(self, axis: int) -> Axis:
+        order: Literal[0, 1] = 0 if axis == self.nearest_axis else 1
+        if self.part is None:
+            return Axis.between(self.shape[axis], self.target[axis], order)
+        sizes = self.part.whole_tensor[axis], self.part.whole_target[axis]
+        rows, columns = self.part.target.slices[axis], self.part.tensor.slices[axis]
+        return Axis.of(axis_operator(*sizes, order)[rows, columns], identity=sizes[0] == sizes[1])
 
     @cached_property
     def plane(self) -> tuple[int, int]:

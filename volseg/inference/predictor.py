@@ -16,7 +16,10 @@ from volseg.geometry import Geometry
 from volseg.inference.engines import Precision
 from volseg.inference.engines.head import leaves_head
 from volseg.inference.engines.torch import TorchEngine
+from volseg.inference.focus import narrowed
+from volseg.inference.maps import MapKinds, Maps
 from volseg.inference.memory import Plan, plan_memory
+from volseg.inference.quality import Quality
 from volseg.inference.restore import on_grid
 from volseg.inference.stream import Progress, Streamed, stream
 from volseg.models import model_path
@@ -49,6 +52,10 @@ class Options:
         Names or values of the labels to find; empty: all.
     tile_step
         Largest step from window to window, as a share of the window; None: as the recipe says.
+    coarse_to_fine
+        Find in as few windows as cover the scan where labels are, and look there alone with the usual steps.
+    probabilities, entropy
+        Also make maps of each label's probability, and of the entropy of what the network says.
     memory
         Bytes that the process may hold; labels don't depend on it. None: what the machine has.
     planned
@@ -63,6 +70,9 @@ class Options:
     device: str = "cpu"
     labels: tuple[str, ...] = ()
     tile_step: float | None = None
+    coarse_to_fine: bool = False
+    probabilities: bool = False
+    entropy: bool = False
     memory: int | None = None
     planned: Callable[[Plan], None] | None = field(default=None, compare=False)
     progress: Progress | None = field(default=None, compare=False)
@@ -98,12 +108,18 @@ class Prediction:
         On the grid of the scan's own slices, post-processed.
     windows
         Number of windows that the network saw, mirrored passes not counted.
+    quality
+        What is known of each label before it was post-processed, by its value.
+    maps
+        Of probabilities and entropy before post-processing, where `Options` ask for them.
     seconds
         Wall time of each stage. Restoring goes on beside the network: its time is what it took longer.
     """
 
     labels: LabelVolume
     windows: int
+    quality: dict[int, Quality]
+    maps: Maps | None
     seconds: dict[str, float]
 
 
@@ -273,19 +289,33 @@ class Model:
     def run(self, ready: Ready, options: Options) -> Streamed:
         """Second stage: the network, and labels on the grid of the volume."""
         mirroring = self.recipe.mirroring.use if options.mirroring is None else options.mirroring
+        prepared, engines, start = ready.prepared, self.engines(options), time.perf_counter()
         wanted = {label.value for label in self.wanted(options)}
+        windows = 0
+        if options.coarse_to_fine:
+            prepared, windows = narrowed(prepared, engines, self.recipe, wanted, ready.plan.placement, options.progress)
+        coarse_seconds = time.perf_counter() - start
         if self.recipe.output == "softmax" and any(rule.fill_holes for rule in self._rules(options)):
             wanted = {label.value for label in self.recipe.labels}  # a hole is where there is no other label
-        return stream(
-            ready.prepared,
-            self.engines(options),
+        streamed = stream(
+            prepared,
+            engines,
             self._stepped(options),
             ready.volume.source,
             mirrored=self.recipe.mirroring.axes if mirroring else (),
             wanted=wanted,
+            kinds=self._kinds(options),
             placement=ready.plan.placement,
             progress=options.progress,
         )
+        streamed.windows += windows
+        streamed.seconds["network"] = round(streamed.seconds["network"] + coarse_seconds, 4)
+        return streamed
+
+    def _kinds(self, options: Options) -> MapKinds:
+        """The maps that `options` ask for."""
+        labels = frozenset(label.value for label in self.wanted(options)) if options.probabilities else frozenset[int]()
+        return MapKinds(labels, options.entropy)
 
     def _stepped(self, options: Options) -> Recipe:
         """The recipe with the step that `options` choose."""
@@ -307,7 +337,8 @@ class Model:
         labels = apply_rules(streamed.labels, self._rules(options)).only(self.wanted(options))
         if stored is not None:
             labels = on_grid(labels, stored)
-        return Prediction(labels, streamed.windows, streamed.seconds | {"postprocess": _since(start)})
+        seconds = streamed.seconds | {"postprocess": _since(start)}
+        return Prediction(labels, streamed.windows, streamed.quality, streamed.maps, seconds)
 
     def segment(self, volume: Volume, options: Options) -> Prediction:
         """Segment a volume and say how long each stage took; errors are those of `prepare` and `stream`."""

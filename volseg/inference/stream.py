@@ -85,7 +85,7 @@ class Streamed:
 def layout_of(prepared: Prepared, recipe: Recipe) -> Layout:
     """How a prepared scan is streamed."""
     d, h, w = prepared.tensor_CDHW.shape[1:]
-    return Layout((d, h, w), prepared.box.shape, recipe.window, recipe.tile_step, prepared.nearest_axis)
+    return Layout((d, h, w), prepared.box.shape, recipe.window, recipe.tile_step, prepared.nearest_axis, prepared.part)
 
 
 class _Restorer:

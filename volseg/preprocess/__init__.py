@@ -16,6 +16,7 @@ from volseg.config import Recipe
 from volseg.geometry import AxisMap, Geometry, Shape
 from volseg.preprocess.grid import (
     Box,
+    Part,
     Spacing,
     as_stated,
     content_box,
@@ -47,6 +48,8 @@ class Prepared:
     zoomed
         D, H, W of the whole scan on the model's grid, where labels are decided there, and then put back; None: they are
         decided on the turned source.
+    part
+        What the tensor is a part of; None: it is whole.
     """
 
     tensor_CDHW: Tensor
@@ -55,6 +58,7 @@ class Prepared:
     crop: Box | None = None
     nearest_axis: int | None = None
     zoomed: Shape | None = None
+    part: Part | None = None
 
     @property
     def turned_shape(self) -> Shape:

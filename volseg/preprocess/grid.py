@@ -34,6 +34,24 @@ class Box:
         return d, h, w
 
 
+@dataclass(frozen=True)
+class Part:
+    """Which part of a scan's tensor is left, and of the grid that labels are decided on.
+
+    Attributes
+    ----------
+    tensor, target
+        The parts.
+    whole_tensor, whole_target
+        D, H, W of what they are parts of, which lie over the same box.
+    """
+
+    tensor: Box
+    target: Box
+    whole_tensor: Shape
+    whole_target: Shape
+
+
 def model_axes(geometry: Geometry, recipe: Recipe) -> AxisMap:
     """Map from a grid's i, j, k to the recipe's D, H, W."""
     if recipe.orientation in STORED_ORIENTATIONS:
