@@ -54,6 +54,7 @@ CODES: dict[str, str] = {
     "no-identity": "blank UIDs: a DICOM object can't refer to the series (see --repair-uids)",
     "no-source-series": "a DICOM object refers to the source's DICOM series, and this source has none",
     "format": "the format can't hold this mask",
+    "no-room": "a file can't be written: the disk is full, or doesn't allow it",
     "internal": "an error inside volseg or a library that it uses",
 }
 

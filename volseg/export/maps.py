@@ -1,0 +1,51 @@
+"""Maps of probabilities and entropy as NIfTI files on the scan's own grid."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from volseg.export.nifti import write_slabs
+from volseg.inference.maps import Map, Maps
+from volseg.loaders.candidate import safe_name
+from volseg.volume import LabelVolume
+
+#: Folder of the maps, inside a case's.
+FOLDER = "probabilities"
+
+
+def file_name(chosen: Map) -> str:
+    """``<value>-<name>.nii.gz`` of a label, ``entropy.nii.gz``."""
+    name = safe_name(chosen.name)
+    return f"{name if chosen.value is None else f'{chosen.value}-{name}'}.nii.gz"
+
+
+def write_maps(maps: Maps, mask: LabelVolume, folder: Path) -> list[str]:
+    """Write every map on the grid of the mask.
+
+    Parameters
+    ----------
+    maps
+        From the segmentation of the same scan.
+    mask
+        As it is written: its grid and source are the maps'.
+    folder
+        Of the case; maps lie in its `FOLDER`.
+
+    Returns
+    -------
+    list of str
+        The files, relative to `folder`.
+
+    Raises
+    ------
+    ExportError
+        As `volseg.export.nifti.write_slabs`.
+    """
+    (folder / FOLDER).mkdir(parents=True, exist_ok=True)
+    names = []
+    for chosen in maps.maps:
+        name = f"{FOLDER}/{file_name(chosen)}"
+        slabs = maps.slabs(chosen, mask.geometry)
+        write_slabs(folder / name, mask, slabs, slope=chosen.slope, description=chosen.description)
+        names.append(name)
+    return names
