@@ -86,6 +86,7 @@ class Ramp:
 
     name = "ramp"
     precision: Precision = "fp32"
+    note: str | None = None
     head: Head | None = None
     values_held = 1.0
 

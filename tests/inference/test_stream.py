@@ -39,6 +39,7 @@ class Random:
 
     name = "random"
     precision: Precision = "fp32"
+    note: str | None = None
     values_held = 1.0
 
     def __init__(self, outputs: int, window: Sequence[int], seed: int = 0, features: int = 0) -> None:
