@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from volseg.export import FORMATS
+from volseg.export.maps import FOLDER as MAPS
 from volseg.files import write_atomically
 
 RESULT, PREVIEW = "result.json", "preview.png"
@@ -65,12 +66,13 @@ def _fixed(value: Any) -> Any:
 def discard(folder: Path) -> None:
     """Remove what an earlier run left of a case: its ``result.json`` first, then the files that it names.
 
-    Masks and the picture go also where a run that was interrupted left them without a ``result.json``.
+    Masks, maps and the picture go also where a run that was interrupted left them without a ``result.json``.
     """
     result = read_result(folder)
     (folder / RESULT).unlink(missing_ok=True)
     masks = [file for file, _ in FORMATS.values()]
-    for name in [*(result or {}).get("files", {}), *masks, PREVIEW]:
+    maps = [f"{MAPS}/{path.name}" for path in (folder / MAPS).glob("*.nii.gz")]
+    for name in [*(result or {}).get("files", {}), *masks, *maps, PREVIEW]:
         path = folder / name
         if path.is_file() and path.resolve().is_relative_to(folder.resolve()):
             path.unlink()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from volseg.export.nifti import write_slabs
@@ -19,8 +20,8 @@ def file_name(chosen: Map) -> str:
     return f"{name if chosen.value is None else f'{chosen.value}-{name}'}.nii.gz"
 
 
-def write_maps(maps: Maps, mask: LabelVolume, folder: Path) -> list[str]:
-    """Write every map on the grid of the mask.
+def write_maps(maps: Maps, mask: LabelVolume, folder: Path) -> Iterator[str]:
+    """Write every map on the grid of the mask, one after the other.
 
     Parameters
     ----------
@@ -31,10 +32,10 @@ def write_maps(maps: Maps, mask: LabelVolume, folder: Path) -> list[str]:
     folder
         Of the case; maps lie in its `FOLDER`.
 
-    Returns
-    -------
-    list of str
-        The files, relative to `folder`.
+    Yields
+    ------
+    str
+        The file that is there now, relative to `folder`.
 
     Raises
     ------
@@ -42,10 +43,8 @@ def write_maps(maps: Maps, mask: LabelVolume, folder: Path) -> list[str]:
         As `volseg.export.nifti.write_slabs`.
     """
     (folder / FOLDER).mkdir(parents=True, exist_ok=True)
-    names = []
     for chosen in maps.maps:
         name = f"{FOLDER}/{file_name(chosen)}"
         slabs = maps.slabs(chosen, mask.geometry)
         write_slabs(folder / name, mask, slabs, slope=chosen.slope, description=chosen.description)
-        names.append(name)
-    return names
+        yield name

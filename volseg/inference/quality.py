@@ -198,7 +198,7 @@ def quality_flags(labels: Sequence[Mapping[str, Any]], volumes_ml: Mapping[str, 
         if not low / VOLUME_MARGIN <= volume <= high * VOLUME_MARGIN:
             found["unusual-volume"].append(f"{name} ({volume:.4g} ml, in training {low:g} to {high:g} ml)")
         if label["touches_border"]:
-            found["touches-border"].append(f"{name} ({label['touches_border']})")
+            found["touches-border"].append(f"{name} ({''.join(label['touches_border'])})")
     return [f"{kind}: {_named(names)}; {FLAGS[kind]}" for kind, names in found.items() if names]
 
 

@@ -46,6 +46,8 @@ class TrainedOn(Section):
     """Field of view of the scans along the model's D, H, W."""
     intensity: tuple[Span, ...]
     """Voxel values, one span a channel: the medians, over the cases, of the 0.5th and 99.5th percentile."""
+    volumes_ml: dict[str, Span] | None = None
+    """Volume of each label in the training cases, by its name; a label that a case lacks has 0 there."""
     steps: int | None
     """Optimiser steps."""
     seconds: float | None

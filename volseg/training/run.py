@@ -30,6 +30,7 @@ from volseg.network.unet import check_window
 from volseg.training.checkpoint import BEST, LAST, Progress, load_checkpoint
 from volseg.training.dataset import TrainingCase, prepare_case, split
 from volseg.training.loop import Report, Trainer
+from volseg.volume import LabelVolume
 
 RECIPE, TRAINED_ON = "recipe.json", "trained_on.json"
 
@@ -52,6 +53,11 @@ def _spans(rows: Sequence[Sequence[float]]) -> list[Span]:
     return [(round(float(low), 4), round(float(high), 4)) for low, high in zip(table.min(0), table.max(0), strict=True)]
 
 
+def _volumes(references: Sequence[LabelVolume]) -> dict[str, Span]:
+    rows = [[count * mask.geometry.voxel_volume_ml for count in mask.voxel_counts().values()] for mask in references]
+    return dict(zip([label.name for label in references[0].labels], _spans(rows), strict=True))
+
+
 def describe_training(cases: Sequence[TrainingCase], steps: int, seconds: float) -> TrainedOn:
     """What goes into the model's manifest about its training cases."""
     turned = [case.prepared.source.turned(case.prepared.axes) for case in cases]
@@ -62,6 +68,7 @@ def describe_training(cases: Sequence[TrainingCase], steps: int, seconds: float)
         spacing_mm=(spacing[0], spacing[1], spacing[2]),
         extent_mm=(extent[0], extent[1], extent[2]),
         intensity=tuple((float(low), float(high)) for low, high in percentiles),
+        volumes_ml=_volumes([case.reference for case in cases]),
         steps=steps,
         seconds=seconds,
         threads=torch.get_num_threads(),
@@ -179,6 +186,8 @@ def _merge(parts: Sequence[TrainedOn]) -> TrainedOn:
         return min(low for low, _ in spans), max(high for _, high in spans)
 
     first = parts[0]
+    volumes = [part.volumes_ml for part in parts if part.volumes_ml is not None]
+    known = len(volumes) == len(parts)  # not in runs of earlier versions
     by_axis = {
         name: tuple(widest(spans) for spans in zip(*(getattr(part, name) for part in parts), strict=True))
         for name in ("spacing_mm", "extent_mm", "intensity")
@@ -186,6 +195,7 @@ def _merge(parts: Sequence[TrainedOn]) -> TrainedOn:
     return first.model_copy(
         update={
             **by_axis,
+            "volumes_ml": {name: widest([each[name] for each in volumes]) for name in volumes[0]} if known else None,
             "cases": tuple(sorted({name for part in parts for name in part.cases})),
             "steps": max(part.steps or 0 for part in parts),
             "seconds": round(sum(part.seconds or 0.0 for part in parts), 1),
