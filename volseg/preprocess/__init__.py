@@ -77,7 +77,7 @@ def model_shape(geometry: Geometry, recipe: Recipe) -> Shape:
     return resampled_shape(turned.shape, turned.spacing_mm, recipe)
 
 
-def prepare(volume: Volume, recipe: Recipe) -> Prepared:
+def prepare(volume: Volume, recipe: Recipe, labels: LabelVolume | None = None) -> Prepared:
     """Reorient, crop, normalise and resample a volume, as the recipe's `resampling.scheme` orders it.
 
     Parameters
@@ -86,6 +86,8 @@ def prepare(volume: Volume, recipe: Recipe) -> Prepared:
         With as many channels as the recipe has.
     recipe
         Orientation, crop, intensity, spacing and resampling.
+    labels
+        Of a cascade's first stage: what is labelled counts as content in normalisation.
     """
     axes = model_axes(volume.geometry, recipe)
     turned = volume.geometry.turned(axes)
@@ -97,6 +99,8 @@ def prepare(volume: Volume, recipe: Recipe) -> Prepared:
     box = content_box(array_CDHW) if recipe.crop == "nonzero" else Box((0, 0, 0), (d, h, w))
     array_CDHW = array_CDHW[(slice(None), *box.slices)]
     mask = content_mask(array_CDHW) if any(config.use_mask for config in recipe.intensities) else None
+    if mask is not None and labels is not None:
+        mask |= torch.from_numpy(axes.apply(labels.array)[box.slices] != 0)
     new_mm = recipe.spacing_mm or turned.spacing_mm
     rule = recipe.resampling.separate_axis
     shape = box.shape if image_first else resampled_shape(box.shape, turned.spacing_mm, recipe)
