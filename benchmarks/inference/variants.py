@@ -2,8 +2,9 @@
 
     .venv/bin/python -m benchmarks.inference.variants --model MODEL --image CT.nii.gz
 
-MODEL is a volseg model folder; `--factor 2` makes the scan finer first, `--labels a,b` adds lines for some labels. Every line is a process of its own; masks are compared with the first line's, over the
-labels that the line asks for. With `--threads` also on one thread.
+MODEL is a volseg model folder; `--factor 2` makes the scan finer first, `--labels a,b` adds lines for some labels.
+Every line is a process of its own; masks are compared with the first line's, over the labels that the line asks for.
+With `--threads` also on one thread.
 """
 
 from __future__ import annotations
