@@ -58,7 +58,7 @@ def test_the_sample_study(volseg_: Command, sample_data: Path, tmp_path: Path, m
     done = volseg_("predict", sample_data / "study", "-o", tmp_path / "out", "--model", model)
     assert done.code == 0
     lines = done.err.splitlines()
-    assert [line.split()[0] for line in lines if not line.startswith("[")] == ["skipped", "done"]
+    assert [line.split()[0] for line in lines if not line.startswith("[")] == ["skipped", "done", "engine"]
     assert done.out == f"{tmp_path / 'out'}: 1 done, 1 skipped\n"
     mr, ct = (next((tmp_path / "out").glob(pattern)) for pattern in ("MR-*", "CT-*"))
     assert mr.name.startswith("MR-1-HippoCrop-")

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +19,18 @@ from volseg.batch.ledger import PREVIEW, Status, discard, file_hashes, reusable,
 from volseg.batch.watchdog import Watchdog
 from volseg.errors import ExportError, RefusalError, UsageError
 from volseg.export import FORMATS
+from volseg.export.maps import write_maps
 from volseg.geometry import Geometry
+from volseg.inference.engines import Engine
 from volseg.inference.memory import Plan
-from volseg.inference.predictor import Mismatch, Model, Options, Ready
+from volseg.inference.predictor import Mismatch, Model, Options, Prediction, Ready
+from volseg.inference.quality import border_sides, quality_flags
 from volseg.inference.restore import on_grid
 from volseg.inference.stream import Streamed
 from volseg.loaders import Candidate
 from volseg.loaders.identity import repair_uids
 from volseg.resample import tilt_degrees
-from volseg.volume import LabelVolume, Volume
+from volseg.volume import Volume
 
 log = logging.getLogger(__name__)
 
@@ -74,9 +77,12 @@ class Job:
                 "tile_step": options.tile_step,
                 "coarse_to_fine": options.coarse_to_fine,
                 "folds": list(model.folds(options)),
+                "engine": options.engine,
                 "precision": options.precision,
                 "device": options.device,
                 "labels": [label.name for label in model.wanted(options)] if options.labels else None,
+                "probabilities": options.probabilities,
+                "entropy": options.entropy,
                 "memory": options.memory,
                 "repair_uids": self.repair_uids,
                 "resample_tilt": self.resample_tilt,
@@ -95,6 +101,8 @@ class Account:
     seconds: dict[str, float] = field(default_factory=dict)
     sha256: str | None = None
     windows: int = 0
+    #: None of a case that the network didn't see.
+    engine: Engine | None = None
     labels: list[dict[str, Any]] = field(default_factory=list)
     files: dict[str, str] = field(default_factory=dict)
     #: Of the thread that makes this, in which the network runs.
@@ -116,8 +124,8 @@ class Account:
             },
             "geometry": _geometry(candidate.geometry),
             **job.as_json(),
-            "engine": "torch",
-            "precision": "fp32" if job.options.precision == "auto" else job.options.precision,
+            "engine": None if self.engine is None else self.engine.name,
+            "precision": None if self.engine is None else self.engine.precision,
             "threads": self.threads,
             "windows": self.windows,
             "tile_step": job.options.tile_step or job.model.recipe.tile_step,
@@ -214,6 +222,9 @@ class Case:
                 with self._watchdog.stage(self.candidate.name, "network"):
                     streamed = self.job.model.run(ready, replace(self.job.options, progress=self._progress))
                 self._account.windows = streamed.windows
+                engine = self._account.engine = self.job.model.engines(self.job.options)[0]
+                if engine.note is not None:
+                    self._account.flags.append(f"engine: {engine.note}")
                 self._account.seconds |= ready.seconds
                 self._segmented = ready.volume, streamed
 
@@ -233,21 +244,13 @@ class Case:
         with self._watchdog.stage(self.candidate.name, "postprocess"):
             prediction = self.job.model.finish(streamed, self.job.options, volume.source.stored)
         account.seconds |= prediction.seconds
-        counts = prediction.labels.voxel_counts()
-        account.labels = [
-            {
-                "value": label.value,
-                "name": label.name,
-                "volume_ml": round(counts[label.value] * prediction.labels.geometry.voxel_volume_ml, 6),
-                "voxels": counts[label.value],
-            }
-            for label in prediction.labels.labels
-        ]
+        account.labels = _found(prediction)
+        account.flags += quality_flags(account.labels, self.job.model.trained_on.volumes_ml)
         folder.mkdir(parents=True, exist_ok=True)
-        problem = self._timed("write", lambda: _write(account, volume, prediction.labels, folder))
+        problem = self._timed("write", lambda: _write(account, volume, prediction, folder))
         if problem is not None:
             return account.result("failed", problem.code, problem.reason)
-        return account.result("done" if any(counts.values()) else "empty")
+        return account.result("done" if any(label["voxels"] for label in account.labels) else "empty")
 
     def _timed(self, stage: str, work: Callable[[], Any]) -> Any:
         """Run `work` and note how long it took."""
@@ -292,15 +295,31 @@ def _flags(candidate: Candidate, volume: Volume, model: Model) -> list[str]:
     return flags if mismatch is None else [*flags, f"outside-training: {mismatch.reason}"]
 
 
-def _write(account: Account, volume: Volume, labels: LabelVolume, folder: Path) -> ExportError | None:
-    """Write every format and the preview, and return what kept a format that was asked for from it.
+def _found(prediction: Prediction) -> list[dict[str, Any]]:
+    """The labels for ``result.json``."""
+    counts, sides = prediction.labels.voxel_counts(), border_sides(prediction.labels)
+    return [
+        {
+            "value": label.value,
+            "name": label.name,
+            "volume_ml": round(counts[label.value] * prediction.labels.geometry.voxel_volume_ml, 6),
+            "voxels": counts[label.value],
+            **asdict(prediction.quality[label.value]),
+            "touches_border": list(sides.get(label.value, "")),
+        }
+        for label in prediction.labels.labels
+    ]
+
+
+def _write(account: Account, volume: Volume, prediction: Prediction, folder: Path) -> ExportError | None:
+    """Write every format, the maps and the preview, and return what kept something that was asked for from it.
 
     Each file is accounted for as soon as it is there, so that also a case that fails half-way names what it left.
     """
     from volseg.report.pictures import write_preview
 
     problem: ExportError | None = None
-    job = account.job
+    job, labels = account.job, prediction.labels
     if job.repair_uids and volume.source.dicom is not None and not volume.source.dicom.identity:
         try:
             # Of several channels, the first is the one that the mask belongs to.
@@ -322,6 +341,13 @@ def _write(account: Account, volume: Volume, labels: LabelVolume, folder: Path) 
             continue
         account.flags += [f"{name}: {note}" for note in notes]
         account.files |= file_hashes(folder, [file])
+    if prediction.maps is not None:
+        try:
+            for file in write_maps(prediction.maps, labels, folder):
+                account.files |= file_hashes(folder, [file])
+        except ExportError as error:
+            account.flags.append(f"probabilities: {error.code}: {error.reason}")
+            problem = problem or error
     # Of a tilted series, what the network saw: a picture of leaning slices would be skewed.
     write_preview(volume, on_grid(labels, volume.geometry), folder / PREVIEW)
     account.files |= file_hashes(folder, [PREVIEW])

@@ -85,7 +85,13 @@ def predict(
             " channels: one series of a study for each, in the model's order, which become one case.",
         ),
     ] = None,
-    precision: Annotated[Literal["auto", "fp32", "bf16"], typer.Option(help="Of the network.")] = "auto",
+    engine: Annotated[
+        Literal["auto", "torch", "openvino"],
+        typer.Option(help="What runs the network. auto: the fastest that is there, openvino on a CPU."),
+    ] = "auto",
+    precision: Annotated[
+        Literal["auto", "fp32", "bf16"], typer.Option(help="Of the network. auto: fp32; bf16 is coarser.")
+    ] = "auto",
     tta: Annotated[
         bool | None, typer.Option("--tta/--no-tta", help="Average mirrored passes. Default: as the model says.")
     ] = None,
@@ -119,6 +125,12 @@ def predict(
             "--memory", metavar="SIZE", help="Hold no more than this, such as 4GB. What each scan takes is said first."
         ),
     ] = None,
+    probabilities: Annotated[
+        bool, typer.Option("--probabilities", help="Also write a map of each label's probability.")
+    ] = False,
+    entropy: Annotated[
+        bool, typer.Option("--entropy", help="Also write a map of the entropy of the labels' probabilities, in bits.")
+    ] = False,
     repair_uids: Annotated[
         bool, typer.Option("--repair-uids", help="Copy a series with blank UIDs under new ones, for the SEG.")
     ] = False,
@@ -140,12 +152,15 @@ def predict(
         shown = Shown(line, root)
         options = Options(
             mirroring=tta,
+            engine=engine,
             precision=precision,
             folds=_listed(folds),
             device=device,
             labels=_listed(labels),
             tile_step=step,
             coarse_to_fine=coarse_to_fine,
+            probabilities=probabilities,
+            entropy=entropy,
             memory=None if memory is None else parse_size(memory),
             planned=None if memory is None else shown.planned,
             progress=shown.progress,
@@ -160,6 +175,9 @@ def predict(
         results = run_batch(
             path, output, job, _listed(series), before=shown.before, after=shown.after, stalled=shown.stalled
         )
+        used = {f"{result['engine']} {result['precision']}" for result in results if result["engine"]}
+        if used:
+            line.say(f"{'engine':8} {', '.join(sorted(used))}")
     counts = {status: sum(result["status"] == status for result in results) for status in ("done", "empty", "skipped")}
     wrong = len(results) - sum(counts.values())
     said = [f"{count} {status}" for status, count in counts.items() if count]

@@ -6,22 +6,22 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
 
 import torch
 
 from volseg.config import PostprocessRule, Recipe
 from volseg.errors import InputError, ModelError, UsageError
 from volseg.geometry import Geometry
-from volseg.inference.engines import Precision
+from volseg.inference.engines import Engine, EngineChoice, PrecisionChoice
+from volseg.inference.engines.choice import make_engine
 from volseg.inference.engines.head import leaves_head
-from volseg.inference.engines.torch import TorchEngine
 from volseg.inference.focus import narrowed
 from volseg.inference.maps import MapKinds, Maps
 from volseg.inference.memory import Plan, plan_memory
 from volseg.inference.quality import Quality
 from volseg.inference.restore import on_grid
 from volseg.inference.stream import Progress, Streamed, stream
+from volseg.inference.threads import one_thread
 from volseg.models import model_path
 from volseg.models.folder import ModelFolder, Span, TrainedOn, read_model
 from volseg.network.unet import UNet, check_window
@@ -42,8 +42,8 @@ class Options:
     ----------
     mirroring
         Average mirrored passes; None: as the recipe says.
-    precision
-        ``auto`` is fp32, whose labels don't depend on the processor's abilities.
+    engine, precision
+        What runs the network; ``auto`` as `volseg.inference.engines.choice` says.
     folds
         Names of the folds to average; empty: all.
     device
@@ -65,7 +65,8 @@ class Options:
     """
 
     mirroring: bool | None = None
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    engine: EngineChoice = "auto"
+    precision: PrecisionChoice = "auto"
     folds: tuple[str, ...] = ()
     device: str = "cpu"
     labels: tuple[str, ...] = ()
@@ -175,7 +176,7 @@ class Model:
         self.folder = folder
         self.recipe = folder.manifest.recipe
         self.trained_on = folder.manifest.trained_on
-        self._engines: dict[tuple[str, Precision, str, bool], TorchEngine] = {}
+        self._engines: dict[tuple[str, EngineChoice, PrecisionChoice, str, bool], Engine] = {}
 
     @property
     def name(self) -> str:
@@ -233,7 +234,7 @@ class Model:
             label for label in table if not options.labels or {label.name, str(label.value)} & {*options.labels}
         )
 
-    def engines(self, options: Options) -> list[TorchEngine]:
+    def engines(self, options: Options) -> list[Engine]:
         """One engine a fold, loaded once.
 
         Raises
@@ -241,15 +242,14 @@ class Model:
         ModelError
             Weights that are absent, were changed, or aren't those of the recipe's network.
         UsageError
-            A fold or a device that isn't there.
+            A fold, a device or an engine that isn't there.
         """
         check_device(options.device)
-        precision: Precision = "fp32" if options.precision == "auto" else options.precision
         engines = []
         folds = self.folds(options)
         leave_head = leaves_head(self.recipe, len(folds))
         for fold in folds:
-            key = (fold, precision, options.device, leave_head)
+            key = (fold, options.engine, options.precision, options.device, leave_head)
             if key not in self._engines:
                 network = UNet.from_recipe(self.recipe)
                 try:
@@ -258,7 +258,9 @@ class Model:
                     raise ModelError(
                         f"{self.folder.path}: the weights of fold {fold} aren't those of the network in model.json"
                     ) from error
-                self._engines[key] = TorchEngine(network, precision, options.device, leave_head=leave_head)
+                self._engines[key] = make_engine(
+                    network, self.recipe, options.engine, options.precision, options.device, leave_head=leave_head
+                )
             engines.append(self._engines[key])
         return engines
 
@@ -283,7 +285,9 @@ class Model:
         if options.planned is not None:
             options.planned(plan)
         start = time.perf_counter()
-        prepared = prepare(volume, self.recipe)
+        # Matrix products differ in their last bits between numbers of threads, and beside a network there is one.
+        with one_thread():
+            prepared = prepare(volume, self.recipe)
         return Ready(volume, prepared, plan, {"preprocess": _since(start)})
 
     def run(self, ready: Ready, options: Options) -> Streamed:
@@ -351,7 +355,8 @@ class Model:
         volume: Volume,
         *,
         mirroring: bool | None = None,
-        precision: Literal["auto", "fp32", "bf16"] = "auto",
+        engine: EngineChoice = "auto",
+        precision: PrecisionChoice = "auto",
         device: str = "cpu",
     ) -> LabelVolume:
         """Segment a volume.
@@ -362,8 +367,8 @@ class Model:
             With as many channels as the model takes.
         mirroring
             Average mirrored passes; None: as the recipe says.
-        precision
-            Of the network.
+        engine, precision
+            What runs the network: ``auto``, ``torch`` or ``openvino``; ``auto``, ``fp32`` or ``bf16``.
         device
             ``cpu``, ``cuda`` or ``mps``.
 
@@ -373,7 +378,8 @@ class Model:
             On the volume's own grid: same shape, same affine. Where the volume was resampled from tilted slices, on
             those.
         """
-        return self.segment(volume, Options(mirroring=mirroring, precision=precision, device=device)).labels
+        options = Options(mirroring=mirroring, engine=engine, precision=precision, device=device)
+        return self.segment(volume, options).labels
 
 
 def check_device(device: str) -> None:
