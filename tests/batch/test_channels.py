@@ -72,7 +72,8 @@ def test_a_study_is_one_case_on_the_first_channels_slices(tmp_path: Path, model:
     assert done["case"].startswith("MR-2-T1_post-")
     assert np.array_equal(mask(study, done), thresholded(t1 + 2 * flair))
     assert done["source"]["path"] == "T1 post"
-    (flag,) = done["flags"]
+    flag, border = done["flags"]
+    assert border.startswith("touches-border: ")
     assert flag.startswith("note: channels: MR-2-T1_post-")
     assert "MR-1-FLAIR-" in flag
     seg = pydicom.dcmread(study.parent / "out" / done["case"] / "mask.seg.dcm")

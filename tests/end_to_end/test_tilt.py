@@ -91,7 +91,7 @@ def test_the_mask_lies_on_the_original_slices(
     result = json.loads((folder / "result.json").read_text())
     assert result["status"] == "done"
     assert result["options"]["resample_tilt"] is True
-    assert result["flags"] == [
+    assert [flag for flag in result["flags"] if not flag.startswith("touches-border: ")] == [
         f"tilt: {abs(degrees):.1f} degrees, resampled onto straight slices for the network; the mask is on the original"
         " slices"
     ]
@@ -162,7 +162,8 @@ def test_a_straight_series_is_not_touched(volseg_: Command, tmp_path: Path, mode
     assert done.code == 0
     (folder,) = (tmp_path / "out").iterdir()
     check_files(folder, thresholded(array), affine)
-    assert json.loads((folder / "result.json").read_text())["flags"] == []
+    flags = json.loads((folder / "result.json").read_text())["flags"]
+    assert [flag for flag in flags if not flag.startswith("touches-border: ")] == []
 
 
 def test_the_picture_is_drawn_on_straight_slices(
