@@ -13,7 +13,6 @@ from scipy import ndimage
 from tests.tiny import tiny_recipe
 from volseg.config import Recipe
 from volseg.geometry import Geometry
-from volseg.network.unet import UNet
 from volseg.preprocess import prepare
 from volseg.preprocess.stage1 import prepare_second
 from volseg.volume import LabelVolume, Volume
@@ -111,27 +110,3 @@ def test_what_is_labelled_counts_as_content_in_normalisation() -> None:
     inside = np.array([4, 8, 6, 0])  # the last is labelled, and no content
     expected = np.where((scan != 0) | (labels != 0), (scan - inside.mean()) / inside.std(), 0)
     np.testing.assert_allclose(got[0].numpy(), expected, atol=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("output", "labels", "values"),
-    [
-        ("softmax", [(1, ()), (4, ())], [1, 4]),
-        ("sigmoid", [(1, (1, 2, 3)), (3, (2, 3)), (2, (3,))], [1, 2, 3]),
-        ("sigmoid", [(2, (0, 2)), (1, ())], [1, 2]),
-    ],
-)
-def test_the_network_sees_a_mask_of_each_label(
-    output: str, labels: list[tuple[int, tuple[int, ...]]], values: list[int]
-) -> None:
-    """As nnU-Net has it: one channel a value of the training labels, in ascending order, none for the background."""
-    named = [{"value": value, "name": str(value), "colour": [0, 0, 0], "members": m} for value, m in labels]
-    task = tiny_recipe(output=output, labels=named)
-    network = UNet.from_recipe(task, cascaded=True).eval()
-    plain = UNet(task.network, 1 + len(values), task.outputs).eval()
-    plain.load_state_dict(network.state_dict())
-    image = torch.randn(2, 1, 16, 16, 16)
-    given = torch.randint(0, 6, (2, 1, 16, 16, 16)).float()
-    masks = [(given == value).float() for value in values]
-    with torch.inference_mode():
-        assert torch.equal(network(torch.cat([image, given], 1)), plain(torch.cat([image, *masks], 1)))

@@ -27,6 +27,8 @@ LIBRARIES = 160_000_000
 PROCESS = 350_000_000
 #: Bytes that preprocessing holds for a voxel of the scan: a channel in float32, and what clipping or resizing takes.
 PREPARING = 12
+#: Bytes that putting a first stage's labels on the second's grid holds for a voxel of that: shares in float32.
+PREPARING_LABELS = 20
 
 _UNITS = {"": 1, "K": 1000, "M": 1000**2, "G": 1000**3, "T": 1000**4}
 
@@ -87,7 +89,7 @@ class Plan:
     process
         What the process held before it read the scan: Python, its libraries and the weights.
     scan, tensor, mask
-        The scan as it was read, the network's input, and the labels on the scan's grid.
+        The scan as it was read, the network's input (of both stages of a cascade), and the labels on the scan's grid.
     preparing
         More that preprocessing holds, before there is a slab.
     slab, restoring
@@ -135,7 +137,9 @@ def _mb(size: int) -> str:
     return f"{size / 1e6:,.0f}"
 
 
-def plan_memory(volume: Volume, recipe: Recipe, engines: Sequence[Engine], bound: int | None) -> Plan:
+def plan_memory(
+    volume: Volume, recipe: Recipe, engines: Sequence[Engine], bound: int | None, stage1: Recipe | None = None
+) -> Plan:
     """Choose where the slab of a scan is kept.
 
     In memory, with rows enough to restore some while the network works on others; else without these rows; else in a
@@ -149,6 +153,8 @@ def plan_memory(volume: Volume, recipe: Recipe, engines: Sequence[Engine], bound
         Of the model.
     bound
         Bytes that the process may hold. None: all that the machine has, which then decides on memory or file alone.
+    stage1
+        Of a cascade's second stage: the recipe of the first, whose input is held until the end.
 
     Raises
     ------
@@ -157,7 +163,7 @@ def plan_memory(volume: Volume, recipe: Recipe, engines: Sequence[Engine], bound
     """
     held, available = resident_bytes(), available_bytes()
     for placement in (Placement(overlap=True), Placement(overlap=False), Placement(in_file=True, overlap=False)):
-        plan = plan_for(volume, recipe, engines, placement, held)
+        plan = plan_for(volume, recipe, engines, placement, held, stage1)
         fits_machine = available is None or plan.total - held <= available
         if fits_machine and (bound is None or plan.total <= bound):
             return plan
@@ -166,7 +172,14 @@ def plan_memory(volume: Volume, recipe: Recipe, engines: Sequence[Engine], bound
     return plan
 
 
-def plan_for(volume: Volume, recipe: Recipe, engines: Sequence[Engine], placement: Placement, held: int) -> Plan:
+def plan_for(
+    volume: Volume,
+    recipe: Recipe,
+    engines: Sequence[Engine],
+    placement: Placement,
+    held: int,
+    stage1: Recipe | None = None,
+) -> Plan:
     """What a scan takes with its slab in one place; `held` is what the process holds now, the scan included."""
     geometry = volume.geometry
     shape = model_shape(geometry, recipe)
@@ -184,13 +197,18 @@ def plan_for(volume: Volume, recipe: Recipe, engines: Sequence[Engine], placemen
     if image_first:  # a channel in another order of memory, its values in double, and every channel on the model's grid
         preparing = volume.array.nbytes // volume.channels + 2 * padded // len(recipe.channels) + padded
         decided_apart = math.prod(shape)
+    tensor = padded
+    if stage1 is not None:  # labels are one more channel
+        voxels_seen = int(np.prod(layout.padded, dtype=np.int64))
+        tensor += 4 * (voxels_seen + len(stage1.channels) * math.prod(model_shape(geometry, stage1)))
+        preparing += voxels_seen * PREPARING_LABELS
     window = int(np.prod(recipe.window, dtype=np.int64)) * 4
     # A constant window's values are kept, for those that follow.
     network = window * (passes_at_once(recipe.window) * engines[0].values_held + values)
     return Plan(
         process=max(0, held - volume.array.nbytes),
         scan=volume.array.nbytes,
-        tensor=padded,
+        tensor=tensor,
         mask=(voxels + decided_apart) * (1 if max(label.value for label in recipe.labels) < 256 else 2),
         preparing=preparing,
         slab=plane * values * layout.open_rows(overlap=placement.overlap),

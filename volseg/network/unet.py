@@ -34,6 +34,12 @@ def check_window(window: Sequence[int], config: NetworkConfig) -> None:
         )
 
 
+def stage1_values(recipe: Recipe) -> tuple[int, ...]:
+    """Values of the first stage's labels that a cascade's second stage sees, each as a channel of its own, a mask."""
+    values = {value for label in recipe.labels for value in label.members or (label.value,)}
+    return tuple(sorted(values - {0}))
+
+
 class UNet(nn.Module):
     """Encoder, decoder with skip connections, and a 1x1x1 output layer.
 
@@ -45,19 +51,12 @@ class UNet(nn.Module):
         Input channels.
     outputs
         Output channels: one a class (softmax, with the background) or one a region (sigmoid).
-    stage1
-        Values of a first stage's labels, which are the last channel of the input: beside `channels` the first layer
-        sees each of these as a mask. In this way a scan's labels take one channel, however many there are.
     """
 
-    stage1_C: Tensor
-
-    def __init__(self, config: NetworkConfig, channels: int, outputs: int, stage1: Sequence[int] = ()) -> None:
+    def __init__(self, config: NetworkConfig, channels: int, outputs: int) -> None:
         super().__init__()
         self.config = config
-        self.stage1 = bool(stage1)
-        self.register_buffer("stage1_C", torch.tensor(stage1, dtype=torch.float32), persistent=False)
-        channels += len(stage1)
+        self.channels = channels
         features, kernels, strides = config.features, config.stage_kernels, config.stage_strides
         stages = len(features)
         pooled = config.downsampling == "max_pool"
@@ -90,9 +89,8 @@ class UNet(nn.Module):
     @classmethod
     def from_recipe(cls, recipe: Recipe, *, cascaded: bool = False) -> UNet:
         """The network that a recipe describes; `cascaded`: a second stage, which also sees the labels of the first."""
-        values = {value for label in recipe.labels for value in label.members or (label.value,)}
-        stage1 = sorted(values - {0}) if cascaded else ()
-        return cls(recipe.network, len(recipe.channels), recipe.outputs, stage1)
+        labels = len(stage1_values(recipe)) if cascaded else 0
+        return cls(recipe.network, len(recipe.channels) + labels, recipe.outputs)
 
     def _run(self, stage: nn.Module, x: Tensor) -> Tensor:
         saves_memory = self.config.gradient_checkpointing and self.training and torch.is_grad_enabled()
@@ -102,9 +100,6 @@ class UNet(nn.Module):
     def decoded(self, x_BCDHW: Tensor) -> list[Tensor]:
         """Features of each decoder stage, full resolution first."""
         check_window(x_BCDHW.shape[2:], self.config)
-        if self.stage1:
-            masks = x_BCDHW[:, -1:] == self.stage1_C[:, None, None, None]
-            x_BCDHW = torch.cat([x_BCDHW[:, :-1], masks.to(x_BCDHW)], dim=1)
         skips = []
         x = self.stem(x_BCDHW)
         for pool, stage in zip(self.pooling, self.encoder, strict=True):

@@ -19,8 +19,9 @@ from volseg.volume import LabelVolume, Volume
 
 #: Beyond the content: in resampling it is a label of its own, then background.
 OUTSIDE = -1
-#: Shares that differ by less are computed again, as scipy does: the last bit decides whether they are equal.
-NEARLY_SAME = 1e-9
+#: Shares in single precision that differ by less are computed again in double, as scipy does: the last bit decides
+#: whether they are equal.
+NEARLY_SAME = 1e-5
 
 Values = npt.NDArray[np.int32]
 Indices = npt.NDArray[np.intp]
@@ -60,13 +61,13 @@ def _resized(values_DHW: Values, shape: Shape, nearest: int | None) -> npt.NDArr
     """Labels (D, H, W) on another grid."""
     if values_DHW.shape == shape:
         return values_DHW.astype(np.float32)
-    best, margin = np.zeros((2, *shape))
-    result = np.zeros(shape, np.float32)
+    best, margin, result = np.zeros((3, *shape), np.float32)
     for value in np.unique(values_DHW).tolist():
-        mask = torch.from_numpy(values_DHW == value).double()
+        mask = torch.from_numpy(values_DHW == value).float()
         share = resize(mask[None], shape, order=1, nearest=nearest)[0].numpy()
         wins = share > best
-        margin = np.where(wins, share - best, np.minimum(margin, best - share))
+        np.minimum(margin, best - share, out=margin, where=~wins)
+        np.subtract(share, best, out=margin, where=wins)
         best[wins], result[wins] = share[wins], value
     unsure = np.nonzero(margin < NEARLY_SAME)
     if len(unsure[0]):

@@ -55,7 +55,7 @@ def make_engine(
     note = None
     if engine_name(engine, exact, device) == "openvino":
         try:
-            return OpenVinoEngine(network, len(recipe.channels), recipe.window, exact, leave_head=leave_head)
+            return OpenVinoEngine(network, network.channels, recipe.window, exact, leave_head=leave_head)
         # What a library raises whose parts don't fit, and what openvino raises of a network.
         except (ImportError, OSError, AttributeError, TypeError, RuntimeError) as error:
             reason = f"OpenVINO can't run this network: {type(error).__name__}: {' '.join(str(error).split())}"
