@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 #: Seconds without progress after which a stage is named, first and at least. The slowest step that is still work is a
 #: window of a large network, mirrored in eight ways, on two cores: half a minute.
@@ -22,9 +22,9 @@ Stalled = Callable[[str, str, float], None]
 class _Stage:
     case: str
     name: str
-    since: float = field(default_factory=time.monotonic)
+    since: float
     #: Silence after which it is named next.
-    due: float = 0.0
+    due: float
 
 
 class Watchdog:
@@ -61,7 +61,7 @@ class Watchdog:
         """A stage of a case, in this thread, that begins and ends."""
         thread = threading.get_ident()
         with self._lock:
-            self._stages[thread] = _Stage(case, name, due=self._silence(name))
+            self._stages[thread] = _Stage(case, name, time.monotonic(), self._silence(name))
         try:
             yield
         finally:
