@@ -46,6 +46,17 @@ def _binary_entropy(p: Tensor) -> Tensor:
     return bits
 
 
+def _log_sum_of_others(logits: Tensor) -> Tensor:
+    """(..., C) logarithm of the sum of the exponentials of all logits but each one itself.
+
+    Of the largest it is summed without it: to subtract it from the sum of all would leave nothing of far smaller ones.
+    """
+    largest, top = logits.max(-1, keepdim=True)
+    shares = (logits - largest).exp()
+    others = largest + (shares.sum(-1, keepdim=True) - shares).log()
+    return others.scatter(-1, top, logits.scatter(-1, top, -math.inf).logsumexp(-1, keepdim=True))
+
+
 class SoftmaxOutput:
     """Exclusive classes, the background among them."""
 
@@ -55,11 +66,8 @@ class SoftmaxOutput:
 
     def between(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
         """A class is least probable where it is at its lowest and all others are at their highest, and the reverse."""
-        largest = high.amax(-1, keepdim=True).double()
-        low, high = (low - largest).exp(), (high - largest).exp()
-        others_low = (low.sum(-1, keepdim=True) - low).clamp(min=0)
-        others_high = (high.sum(-1, keepdim=True) - high).clamp(min=0)
-        return low / (low + others_high).clamp(min=1e-300), high / (high + others_low).clamp(min=1e-300)
+        low, high = low.double(), high.double()
+        return (low - _log_sum_of_others(high)).sigmoid(), (high - _log_sum_of_others(low)).sigmoid()
 
     def entropy_below(self, lower: Tensor, upper: Tensor) -> Tensor:  # noqa: ARG002 (regions need both)
         """Fano's inequality: what isn't the most probable class is spread evenly over all others."""
