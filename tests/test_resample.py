@@ -11,7 +11,17 @@ from scipy import ndimage
 
 from tests.dicom_files import Array, lps_affine, rotation
 from volseg.geometry import Geometry
-from volseg.resample import Order, axis_operator, nearest_index, resampled, resize, straight_grid, tilt_degrees
+from volseg.resample import (
+    Order,
+    axis_operator,
+    nearest_index,
+    put_back,
+    resampled,
+    resize,
+    straight_grid,
+    tilt_degrees,
+    zoomed,
+)
 
 sizes = st.integers(2, 9)
 
@@ -95,6 +105,51 @@ def test_the_nearest_slice_is_the_one_that_scipy_takes(old: int, new: int) -> No
     expected = ndimage.map_coordinates(np.arange(old), centres[None], order=0, mode="nearest")
     assert nearest_index(old, new).tolist() == expected.tolist()
     assert axis_operator(old, new, 0).argmax(1).tolist() == expected.tolist()
+
+
+SIZES = st.tuples(st.integers(1, 40), st.integers(1, 7), st.integers(1, 7))
+
+
+@given(SIZES, SIZES, st.integers(0, 99))
+def test_zoomed_is_scipys_zoom_to_the_last_bit_in_the_order_w_h_d(
+    old: tuple[int, int, int], new: tuple[int, int, int], seed: int
+) -> None:
+    array = np.random.default_rng(seed).integers(-3, 3, old).astype(np.int16) * 100
+    factors = [after / before for before, after in zip(old, new, strict=True)]
+    expected = ndimage.zoom(array.transpose(2, 1, 0).astype(float), factors[::-1], order=1, mode="nearest")
+    assert np.array_equal(zoomed(array, new), expected.transpose(2, 1, 0))
+
+
+def test_zoomed_keeps_the_centres_of_the_outermost_voxels() -> None:
+    """Five voxels to three: the first, the third, the fifth. Edges would stay at (0.33, 2, 3.67)."""
+    ramp = np.arange(0, 50, 10, dtype=np.int16).reshape(5, 1, 1)
+    assert zoomed(ramp, (3, 1, 1)).ravel().tolist() == [0, 20, 40]
+    assert zoomed(ramp.transpose(1, 2, 0)[..., ::-1], (1, 1, 9)).ravel().tolist() == [40, 35, 30, 25, 20, 15, 10, 5, 0]
+    assert zoomed(ramp, (1, 1, 1)).ravel().tolist() == [0]
+
+
+@given(SIZES, SIZES, st.integers(0, 99))
+def test_put_back_takes_the_voxels_that_scipys_zoom_does(
+    old: tuple[int, int, int], new: tuple[int, int, int], seed: int
+) -> None:
+    array = np.random.default_rng(seed).integers(0, 250, old).astype(np.uint8)
+    out = np.full(new[::-1], 255, np.uint8).transpose(2, 1, 0)
+    put_back(array, out)
+    factors = [after / before for before, after in zip(old, new, strict=True)]
+    assert np.array_equal(out, ndimage.zoom(array, factors, order=0, mode="nearest"))
+
+
+@given(st.integers(2, 300), st.integers(2, 300))
+def test_there_and_back_nothing_is_shifted(size: int, other: int) -> None:
+    """A voxel's place after both is less than half a voxel of the coarser grid from where it was, on either side."""
+    ramp = np.arange(size, dtype=np.float64).reshape(size, 1, 1)
+    back = np.empty_like(ramp)
+    put_back(zoomed(ramp, (other, 1, 1)), back)
+    off = (back - ramp).ravel()
+    assert np.abs(off).max() <= max(0.5, (size - 1) / (other - 1) / 2) + 1e-9
+    assert abs(off[0]) < 1e-9
+    assert abs(off[-1]) < 1e-9
+    np.testing.assert_allclose(np.abs(off), np.abs(off[::-1]), atol=1e-9)
 
 
 @pytest.mark.parametrize("shape", [(90, 40, 33), (35, 90, 50), (40, 38, 100)])

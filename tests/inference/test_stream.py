@@ -13,6 +13,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
 from torch import Tensor
 
 from tests.inference import oracle
@@ -227,3 +228,26 @@ def test_torch_keeps_its_threads_and_restoring_has_one(monkeypatch: pytest.Monke
         assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(before)
+
+
+def test_labels_decided_on_the_models_grid_are_put_back_by_the_nearest_voxel() -> None:
+    """In a crop of a whole of 9 x 7 x 8; the source is twice as fine, turned, and its outermost voxels are the same."""
+    whole, finer, box = (9, 7, 8), (17, 13, 15), Box((2, 0, 1), (6, 7, 5))
+    recipe = recipe_of(window=[4, 4, 4])
+    engines = [Random(4, recipe.window)]
+    tensor = torch.randn((1, *box.shape), generator=torch.Generator().manual_seed(2)) * 3
+    axes = AxisMap.between("LSA", "SAR")
+    i, j, k = (finer[axes.order.index(axis)] for axis in range(3))
+    prepared = Prepared(tensor, axes, Geometry((i, j, k), np.eye(4)), box, zoomed=whole)
+    seen, clear = oracle.decided(oracle.whole_logits(tensor, engines, recipe), recipe)
+    decided, certain = np.zeros(whole, dtype=np.int64), np.ones(whole, dtype=bool)
+    decided[box.slices], certain[box.slices] = seen, clear
+    expected, sure = (
+        axes.inverse().apply(ndimage.zoom(array, [b / a for a, b in zip(whole, finer, strict=True)], order=0))
+        for array in (decided, certain.astype(np.int64))
+    )
+    assert len(np.unique(expected)) == 4
+    for placement in PLACEMENTS:
+        labels = stream(prepared, engines, recipe, Source(), placement=placement).labels.array
+        assert labels.shape == (i, j, k)
+        assert np.array_equal(labels[sure == 1], expected[sure == 1])

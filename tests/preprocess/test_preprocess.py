@@ -189,6 +189,51 @@ def test_without_a_crop_all_of_the_scan_is_seen() -> None:
     assert prepared.tensor_CDHW.shape == (1, 4, 6, 5)
 
 
+IMAGE_FIRST = {"scheme": "image", "image_order": 1}
+
+
+def test_images_are_resampled_and_cut_before_crop_and_normalisation() -> None:
+    """Along i: 0 0 0 -5 10 at 1 mm; at 2 mm three voxels, at 0, 2 and 4, so 0, 0 and 10; turned, 10 0 0."""
+    line = np.array([0, 0, 0, -5, 10], np.int16).reshape(5, 1, 1)
+    choices = recipe(spacing_mm=[2, 1, 1], crop="nonzero", resampling=IMAGE_FIRST, orientation="LAS")
+    prepared = prepare(Volume(line, Geometry((5, 1, 1), affine_of("RAS", (1.2, 1.0, 1.0)))), choices)
+    assert prepared.zoomed == (3, 1, 1)
+    assert prepared.box == Box((0, 0, 0), (1, 1, 1))
+    assert prepared.tensor_CDHW.ravel().tolist() == [10]
+    # Four voxels, at 0, 4/3, 8/3 and 4: -3.33 is cut to -3.
+    finer = recipe(spacing_mm=[1.5, 1, 1], crop="nonzero", resampling=IMAGE_FIRST)
+    prepared = prepare(Volume(line, Geometry((5, 1, 1), affine_of("RAS", (1.2, 1.0, 1.0)))), finer)
+    assert prepared.zoomed == (4, 1, 1)
+    assert prepared.box == Box((2, 0, 0), (2, 1, 1))
+    assert prepared.tensor_CDHW.ravel().tolist() == [-3, 10]
+
+
+def test_an_image_that_has_the_models_spacing_is_not_cut() -> None:
+    values = np.linspace(-3.3, 4.2, 24, dtype=np.float32).reshape(2, 3, 4)
+    choices = recipe(spacing_mm=[3, 3, 3], resampling=IMAGE_FIRST)
+    for spacing, whole in (((3.0, 3.0, 3.0), False), ((3.0, 3.0, 3.00001), True)):
+        prepared = prepare(Volume(values, Geometry((2, 3, 4), affine_of("RAS", spacing))), choices)
+        assert prepared.tensor_CDHW.shape == (1, 2, 3, 4)
+        assert np.array_equal(prepared.tensor_CDHW[0].numpy(), np.trunc(values) if whole else values)
+
+
+def test_labels_lie_where_an_image_that_is_resampled_first_has_them() -> None:
+    """The label map, given as an image too: where its share is more than half, the label is."""
+    array = np.zeros((13, 9, 7), np.uint8)
+    array[2:8, 3:, 2:5] = 4
+    geometry = Geometry(array.shape, affine_of("LSA", (1.0, 1.5, 2.0)))
+    choices = recipe(spacing_mm=[1.0, 2.0, 1.7], crop="nonzero", resampling=IMAGE_FIRST, orientation="SAR")
+    prepared = prepare(Volume(array.astype(np.float32) * 1000, geometry), choices)
+    labels = prepare_labels(LabelVolume(array, geometry, LABELS), choices, prepared.crop)
+    assert labels.shape == prepared.tensor_CDHW.shape[1:]
+    share = prepared.tensor_CDHW[0] / 4000
+    assert set(labels.unique().tolist()) == {0, 4}
+    assert torch.equal(labels == 4, share > 0.5)
+    whole = prepare_labels(LabelVolume(array, geometry, LABELS), choices)
+    assert tuple(whole.shape) == prepared.zoomed
+    assert (whole == 4).sum() == (labels == 4).sum()
+
+
 def test_thick_slices_are_kept_apart_there_and_back() -> None:
     array = np.zeros((6, 6, 3), np.int16)
     array[:, :, 1] = 100
