@@ -18,7 +18,8 @@ from tests.dicom_objects import save, segmentation
 from tests.tiny import blob_case, scan, tiny_recipe, write_nifti
 from volseg.errors import GeometryError, InputError, RefusalError
 from volseg.loaders.dataset import Case
-from volseg.training.dataset import TrainingCase, prepare_case, random_patch, split
+from volseg.training.dataset import TrainingCase, prepare_case, random_patch
+from volseg.training.folds import split
 
 
 def named(*names: str) -> list[Case]:

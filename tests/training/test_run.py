@@ -258,7 +258,7 @@ def test_the_table_and_the_curves(tmp_path: Path, cases: tuple[Case, ...]) -> No
 def test_validation_is_that_of_inference(tmp_path: Path, cases: tuple[Case, ...]) -> None:
     """The Dice that a run reports is what its packed model reaches through the Python API."""
     import volseg
-    from volseg.training.dataset import split
+    from volseg.training.folds import split
     from volseg.training.run import pack_run
 
     recipe = tiny_recipe(**FEW)

@@ -27,11 +27,14 @@ class Case:
         One path a channel, or one path of a file that holds all channels. A DICOM series is a folder.
     label
         Path of the label map, SEG or RTSTRUCT, or of the folder that holds it.
+    patient
+        Whose scan it is, where the dataset says so: all scans of a patient are in one fold.
     """
 
     name: str
     images: tuple[Path, ...]
     label: Path
+    patient: str | None = None
 
 
 def _checked(cases: list[Case], where: Path) -> tuple[Case, ...]:
@@ -84,14 +87,15 @@ def _csv(path: Path) -> list[Case]:
     if not images or "label" not in columns:
         raise UsageError(
             f"{path}: columns are {', '.join(columns) or 'absent'}; expected image (or image_0, image_1, ...) and"
-            " label, and case where file names aren't unique"
+            " label, case where file names aren't unique, and patient where some have several scans"
         )
     cases = []
     for row in rows:
         if None in row or not all(row[name] for name in (*images, "label")):
             raise UsageError(f"{path}: line {rows.line_num}: expected {', '.join(columns)}, each filled in")
         paths = tuple(path.parent / row[name] for name in images)
-        cases.append(Case(row.get("case") or _stem(paths[0]), paths, path.parent / row["label"]))
+        name = row.get("case") or _stem(paths[0])
+        cases.append(Case(name, paths, path.parent / row["label"], row.get("patient") or None))
     return cases
 
 
@@ -103,8 +107,9 @@ def load_dataset(path: Path) -> tuple[Case, ...]:
     path
         Folder with ``dataset.json``, in the layout of the Medical Segmentation Decathlon (it lists the files) or of
         nnU-Net (``imagesTr/x_0000.nii.gz``, ``labelsTr/x.nii.gz``); or a CSV with the columns ``image`` (or
-        ``image_0``, ``image_1``, ...), ``label`` and, if wanted, ``case``, its paths relative to itself. Its images
-        may be folders of a DICOM series, its labels SEG or RTSTRUCT files or folders of one.
+        ``image_0``, ``image_1``, ...), ``label`` and, if wanted, ``case`` and ``patient`` (all scans of a patient are
+        in one fold), its paths relative to itself. Its images may be folders of a DICOM series, its labels SEG or
+        RTSTRUCT files or folders of one.
 
     Raises
     ------

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -119,26 +118,6 @@ def prepare_case(case: Case, recipe: Recipe) -> TrainingCase:
     painted = reference.with_array(paint(reference.array, recipe))
     notes = reference.source.notes
     return TrainingCase(case.name, prepared, labels.to(torch.int32), painted, foreground, intensity, notes)
-
-
-def split(cases: Sequence[Case], recipe: Recipe, fold: int | None) -> tuple[list[Case], list[Case]]:
-    """Cases to train on and to validate with.
-
-    Parameters
-    ----------
-    cases
-        All; those that the recipe holds out are in neither part.
-    recipe
-        Number of folds, seed, cases held out.
-    fold
-        Number of the fold to validate with, or None: train on all.
-    """
-    kept = sorted((case for case in cases if case.name not in recipe.training.held_out), key=lambda case: case.name)
-    if fold is None:
-        return kept, []
-    random.Random(recipe.training.seed).shuffle(kept)
-    validation = kept[fold :: recipe.training.folds]
-    return [case for case in kept if case not in validation], validation
 
 
 def random_patch(

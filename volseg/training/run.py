@@ -28,7 +28,8 @@ from volseg.loaders.dataset import Case
 from volseg.models.folder import ModelFolder, Span, TrainedOn, spans_text, write_model
 from volseg.network.unet import check_window
 from volseg.training.checkpoint import BEST, LAST, Progress, load_checkpoint
-from volseg.training.dataset import TrainingCase, prepare_case, split
+from volseg.training.dataset import TrainingCase, prepare_case
+from volseg.training.folds import split
 from volseg.training.loop import Report, Trainer
 from volseg.volume import LabelVolume
 
