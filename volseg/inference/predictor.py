@@ -15,6 +15,7 @@ from volseg.geometry import Geometry
 from volseg.inference.engines import Engine, EngineChoice, PrecisionChoice
 from volseg.inference.engines.choice import make_engine
 from volseg.inference.engines.head import leaves_head
+from volseg.inference.engines.stage1 import Stage1Engine
 from volseg.inference.focus import narrowed
 from volseg.inference.maps import MapKinds, Maps
 from volseg.inference.memory import Plan, plan_memory
@@ -24,10 +25,11 @@ from volseg.inference.stream import Progress, Streamed, stream
 from volseg.inference.threads import one_thread
 from volseg.models import model_path
 from volseg.models.folder import ModelFolder, Span, TrainedOn, read_model
-from volseg.network.unet import UNet, check_window
+from volseg.network.unet import UNet, check_window, stage1_values
 from volseg.postprocess.rules import apply_rules
 from volseg.preprocess import Prepared, prepare
 from volseg.preprocess.grid import model_axes
+from volseg.preprocess.stage1 import prepare_second
 from volseg.volume import Label, LabelVolume, Volume, canonical_modality
 
 #: How far a spacing or field of view may lie outside the range of the training cases, as a factor.
@@ -62,6 +64,8 @@ class Options:
         Called with what a scan will take, before it is segmented.
     progress
         Called after each window with the number that are done, and of all.
+    staged
+        Called with what comes, before either stage of a cascade: ``"first stage"``.
     """
 
     mirroring: bool | None = None
@@ -77,6 +81,7 @@ class Options:
     memory: int | None = None
     planned: Callable[[Plan], None] | None = field(default=None, compare=False)
     progress: Progress | None = field(default=None, compare=False)
+    staged: Callable[[str], None] | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -86,17 +91,20 @@ class Ready:
     Attributes
     ----------
     volume, prepared
-        The scan, and what the network will see.
+        The scan, and what the network will see; of a cascade, that of the first stage.
     plan
         The memory that it will take.
     seconds
         Wall time of each stage so far.
+    second
+        The memory that a cascade's second stage will take.
     """
 
     volume: Volume
     prepared: Prepared
     plan: Plan
     seconds: dict[str, float]
+    second: Plan | None = None
 
 
 @dataclass(frozen=True)
@@ -114,7 +122,8 @@ class Prediction:
     maps
         Of probabilities and entropy before post-processing, where `Options` ask for them.
     seconds
-        Wall time of each stage. Restoring goes on beside the network: its time is what it took longer.
+        Wall time of each stage. Restoring goes on beside the network: its time is what it took longer. A cascade's
+        first stage counts as one, up to the second's input.
     """
 
     labels: LabelVolume
@@ -176,6 +185,7 @@ class Model:
         self.folder = folder
         self.recipe = folder.manifest.recipe
         self.trained_on = folder.manifest.trained_on
+        self.stage1 = None if folder.stage1 is None else Model(folder.stage1)
         self._engines: dict[tuple[str, EngineChoice, PrecisionChoice, str, bool], Engine] = {}
 
     @property
@@ -251,16 +261,18 @@ class Model:
         for fold in folds:
             key = (fold, options.engine, options.precision, options.device, leave_head)
             if key not in self._engines:
-                network = UNet.from_recipe(self.recipe)
+                network = UNet.from_recipe(self.recipe, cascaded=self.stage1 is not None)
                 try:
                     network.load_state_dict(self.folder.weights(fold))
                 except RuntimeError as error:
                     raise ModelError(
                         f"{self.folder.path}: the weights of fold {fold} aren't those of the network in model.json"
                     ) from error
-                self._engines[key] = make_engine(
+                engine = make_engine(
                     network, self.recipe, options.engine, options.precision, options.device, leave_head=leave_head
                 )
+                cascaded = self.stage1 is not None
+                self._engines[key] = Stage1Engine(engine, stage1_values(self.recipe)) if cascaded else engine
             engines.append(self._engines[key])
         return engines
 
@@ -281,17 +293,51 @@ class Model:
             raise InputError(
                 f"{volume.channels} channels; the model takes {len(self.recipe.channels)} ({names})", code="channels"
             )
-        plan = plan_memory(volume, self._stepped(options), self.engines(options), options.memory)
+        plans = self._plans(volume, options)
         if options.planned is not None:
-            options.planned(plan)
+            options.planned(max(plans, key=lambda plan: plan.total))
         start = time.perf_counter()
         # Matrix products differ in their last bits between numbers of threads, and beside a network there is one.
         with one_thread():
-            prepared = prepare(volume, self.recipe)
-        return Ready(volume, prepared, plan, {"preprocess": _since(start)})
+            prepared = prepare(volume, (self.stage1 or self).recipe)
+        first, *second = plans
+        return Ready(volume, prepared, first, {"preprocess": _since(start)}, *second)
+
+    def _plans(self, volume: Volume, options: Options) -> list[Plan]:
+        """Memory that the network takes; of a cascade one plan a stage."""
+        before = [] if self.stage1 is None else self.stage1._plans(volume, self._options1(options))
+        stage1 = None if self.stage1 is None else self.stage1.recipe
+        recipe, engines = self._stepped(options), self.engines(options)
+        return [*before, plan_memory(volume, recipe, engines, options.memory, stage1)]
+
+    def _options1(self, options: Options) -> Options:
+        """How a cascade's first stage is run: labels alone, of every kind, by those of the chosen folds that it has."""
+        available = () if self.stage1 is None else self.stage1.folder.manifest.weights
+        return replace(
+            options,
+            folds=tuple(fold for fold in options.folds if fold in available),
+            labels=(),
+            coarse_to_fine=False,
+            probabilities=False,
+            entropy=False,
+        )
 
     def run(self, ready: Ready, options: Options) -> Streamed:
-        """Second stage: the network, and labels on the grid of the volume."""
+        """Second stage: the network, or of a cascade both after each other, and labels on the grid of the volume."""
+        if self.stage1 is None or ready.second is None:
+            return self._run(ready, options)
+        start, staged, options1 = time.perf_counter(), options.staged or (lambda _: None), self._options1(options)
+        staged("first stage")
+        first = self.stage1.run(ready, options1)
+        labels = self.stage1.finish(first, options1, None).labels
+        with one_thread():
+            prepared = prepare_second(ready.volume, labels, self.recipe)
+        seconds = {"stage1": _since(start)}
+        staged("second stage")
+        second = self._run(Ready(ready.volume, prepared, ready.second, {}), options)
+        return replace(second, windows=first.windows + second.windows, seconds=seconds | second.seconds)
+
+    def _run(self, ready: Ready, options: Options) -> Streamed:
         mirroring = self.recipe.mirroring.use if options.mirroring is None else options.mirroring
         prepared, engines, start = ready.prepared, self.engines(options), time.perf_counter()
         wanted = {label.value for label in self.wanted(options)}
