@@ -136,7 +136,7 @@ def test_a_misspelt_key_is_named(path: tuple[str | int, ...], named: str) -> Non
         (("postprocess",), [{"label": 3}], "postprocess names the labels .3.; labels are .1, 2."),
         (("mirroring", "axes"), [1], "must be among those that training flips"),
         (("mirroring", "axes"), [3], "mirroring.axes.0: "),
-        (("resampling",), {"scheme": "image"}, "resampling: .*scheme image needs image_order 1 and separate_axis never"),
+        (("resampling",), {"scheme": "image"}, "resampling: .*scheme image needs image_order 1"),
         (("training", "steps"), 0, "training.steps: "),
         (("training", "folds"), 1, "training.folds: "),
         (("training", "augmentation", "rotation_probability"), 1.1, "rotation_probability: "),
