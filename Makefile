@@ -11,7 +11,7 @@ PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13; do \
 BENCHMARKS := $(filter-out benchmarks/_% benchmarks/record_% benchmarks/fuzz_%,$(sort $(wildcard benchmarks/*.py)))
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo check test test-readers bench fuzz peers nnunet-peers totalsegmentator-peers clean
+.PHONY: help install demo check test test-readers bench fuzz peers nnunet-peers nnunet-compare totalsegmentator-peers clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name what; do \
@@ -68,6 +68,9 @@ totalsegmentator-peers: install  ## make .venv-totalseg with TotalSegmentator, f
 	@test -x .venv-totalseg/bin/python || $(RUN) -m venv .venv-totalseg
 	.venv-totalseg/bin/python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps \
 		-r benchmarks/totalsegmentator.txt
+
+nnunet-compare: nnunet-peers  ## models of each kind, made and run by nnunetv2 now, against volseg: some minutes
+	$(RUN) -m tests.models.suite --live
 
 # The guided fuzzer stays out of .venv: nothing else needs it.
 fuzz: install  ## damaged files against the loaders, guided by coverage

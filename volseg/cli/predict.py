@@ -43,20 +43,24 @@ class Shown:
 
     def __init__(self, line: Line, root: Path) -> None:
         self.line, self.root = line, root
-        self.case = ""
+        self.case = self.stage = ""
 
     def before(self, number: int, count: int, name: str) -> None:
         """A case begins."""
-        self.case = f"[{number}/{count}] {name}"
+        self.case, self.stage = f"[{number}/{count}] {name}", ""
         self.line.update(self.case)
 
     def planned(self, plan: object) -> None:
         """What it will take is known."""
         self.line.say(f"{self.case}: memory {plan}")
 
+    def staged(self, stage: str) -> None:
+        """One of a cascade's stages begins."""
+        self.stage = f"{stage}, "
+
     def progress(self, done: int, windows: int) -> None:
         """A window is done."""
-        self.line.update(f"{self.case}: {done} of {windows} windows")
+        self.line.update(f"{self.case}: {self.stage}{done} of {windows} windows")
 
     def stalled(self, case: str, stage: str, seconds: float) -> None:
         """A stage makes no progress."""
@@ -164,6 +168,7 @@ def predict(
             memory=None if memory is None else parse_size(memory),
             planned=None if memory is None else shown.planned,
             progress=shown.progress,
+            staged=shown.staged,
         )
         job = Job(
             model=load_model(model),
