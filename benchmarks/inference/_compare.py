@@ -26,11 +26,12 @@ LOOK = 0.2
 
 @dataclass(frozen=True)
 class Run:
-    """Wall seconds of a command, the peak memory in GB of its largest process, and of all its processes at once."""
+    """Wall seconds of a command, the peak memory in GB of its largest process and of all at once, and CPU seconds."""
 
     seconds: float
     largest_gb: float
     together_gb: float
+    cpu_seconds: float
 
 
 def finer(source: Path, target: Path, factor: float) -> tuple[int, ...]:
@@ -84,7 +85,8 @@ def measured(command: Sequence[str | Path], environment: Mapping[str, str] | Non
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise SystemExit(f"{' '.join(map(str, command[:3]))} ended with {process.returncode}")
-    return Run(seconds, usage.ru_maxrss * 1024 / 1e9, max(together) * 1024 / 1e9)
+    cpu_seconds = usage.ru_utime + usage.ru_stime
+    return Run(seconds, usage.ru_maxrss * 1024 / 1e9, max(together) * 1024 / 1e9, cpu_seconds)
 
 
 def labels_in(path: Path) -> Any:
@@ -96,7 +98,8 @@ def report(shape: Sequence[int], runs: Mapping[str, Run], found: Any, wanted: An
     """A table of two runs, the other tool's first, and in how far their masks agree."""
     theirs, ours = runs.values()
     rows = [
-        f"| {name} | {run.seconds:.1f} | {run.largest_gb:.2f} | {run.together_gb:.2f} |" for name, run in runs.items()
+        f"| {name} | {run.seconds:.1f} | {run.cpu_seconds:.1f} | {run.largest_gb:.2f} | {run.together_gb:.2f} |"
+        for name, run in runs.items()
     ]
     dice = [
         2 * ((found == value) & (wanted == value)).sum() / ((found == value).sum() + count)
@@ -108,11 +111,11 @@ def report(shape: Sequence[int], runs: Mapping[str, Run], found: Any, wanted: An
         [
             f"scan {'x'.join(map(str, shape))}, {machine}",
             "",
-            "| | seconds | peak GB of the largest process | of all processes at once |",
-            "| --- | ---: | ---: | ---: |",
+            "| | seconds | CPU seconds | peak GB of the largest process | of all processes at once |",
+            "| --- | ---: | ---: | ---: | ---: |",
             *rows,
-            f"| times less | {theirs.seconds / ours.seconds:.1f} | {theirs.largest_gb / ours.largest_gb:.1f} |"
-            f" {theirs.together_gb / ours.together_gb:.1f} |",
+            f"| times less | {theirs.seconds / ours.seconds:.1f} | {theirs.cpu_seconds / ours.cpu_seconds:.1f} |"
+            f" {theirs.largest_gb / ours.largest_gb:.1f} | {theirs.together_gb / ours.together_gb:.1f} |",
             "",
             f"{(found == wanted).mean():.4%} of voxels agree; worst Dice of the {len(dice)} labels above {LARGE} voxels"
             f" {min(dice, default=1.0):.4f}",
