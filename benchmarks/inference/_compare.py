@@ -118,6 +118,6 @@ def report(shape: Sequence[int], runs: Mapping[str, Run], found: Any, wanted: An
             f" {theirs.largest_gb / ours.largest_gb:.1f} | {theirs.together_gb / ours.together_gb:.1f} |",
             "",
             f"{(found == wanted).mean():.4%} of voxels agree; worst Dice of the {len(dice)} labels above {LARGE} voxels"
-            f" {min(dice, default=1.0):.4f}",
+            f": {min(dice, default=1.0):.4f}",
         ]
     )
