@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy import ndimage, special
 from torch import Tensor
 from torch.nn import functional
 
@@ -82,3 +83,32 @@ def labels_of(
     turned[prepared.box.slices], everywhere[prepared.box.slices] = seen, clear
     back = prepared.axes.inverse()
     return back.apply(turned), back.apply(everywhere)
+
+
+def maps_of(
+    prepared: Prepared, engines: Sequence[Engine], recipe: Recipe, mirrored: Sequence[int] = ()
+) -> npt.NDArray[np.float64]:
+    """(outputs + 1, i, j, k) on the source's grid: probabilities, and behind them the entropy in bits."""
+    logits = resized(
+        whole_logits(prepared.tensor_CDHW, engines, recipe, mirrored), prepared.box.shape, prepared.nearest_axis
+    )
+    turned = np.zeros((recipe.outputs + 1, *(prepared.zoomed or prepared.turned_shape)))
+    if recipe.output == "softmax":
+        turned[0] = 1
+    turned[(slice(None), *prepared.box.slices)] = with_entropy(logits, recipe.output)
+    if prepared.zoomed is not None:
+        factors = [new / old for new, old in zip(prepared.turned_shape, prepared.zoomed, strict=True)]
+        turned = np.stack([ndimage.zoom(each, factors, order=0, mode="nearest") for each in turned])
+    return prepared.axes.inverse().apply(turned)
+
+
+def with_entropy(logits_CDHW: Tensor, output: str) -> npt.NDArray[np.float64]:
+    """(C + 1, D, H, W) probabilities, and the entropy in bits."""
+    logits = logits_CDHW.double().numpy()
+    if output == "softmax":
+        p = special.softmax(logits, axis=0)
+        bits = special.entr(p).sum(0)
+    else:
+        p = special.expit(logits)
+        bits = (special.entr(p) + special.entr(1 - p)).sum(0)
+    return np.concatenate([p, bits[None] / np.log(2)])
