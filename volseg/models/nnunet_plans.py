@@ -128,6 +128,7 @@ class Plans(ForeignPart):
     plans_name: str
     image_reader_writer: str
     transpose_forward: Three
+    label_manager: Literal["LabelManager"] = "LabelManager"
     configurations: dict[str, dict[str, Any]]
     foreground_intensity_properties_per_channel: dict[int, Intensities]
 
