@@ -36,7 +36,8 @@ def default(field: FieldInfo) -> str:
     value = field.default
     if isinstance(value, BaseModel):
         return "see below"
-    return f"`{json.dumps(value)}`"
+    shown = json.dumps(value, default=lambda section: section.model_dump(mode="json", exclude_unset=True))
+    return f"`{shown}`"
 
 
 def choices(annotation: Any) -> str:

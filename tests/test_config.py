@@ -140,7 +140,7 @@ def test_a_misspelt_key_is_named(path: tuple[str | int, ...], named: str) -> Non
         (("training", "steps"), 0, "training.steps: "),
         (("training", "folds"), 1, "training.folds: "),
         (("training", "augmentation", "rotation_probability"), 1.1, "rotation_probability: "),
-        (("training", "augmentation", "rotation_degrees"), 181, "rotation_degrees: "),
+        (("training", "augmentation", "rotation_degrees"), 181, "rotation_degrees.0: "),
         (("training", "learning_rate"), "fast", "training.learning_rate: .*got 'fast'"),
     ],
 )

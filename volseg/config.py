@@ -11,7 +11,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from volseg.errors import RecipeError
 from volseg.geometry import ORIENTATIONS
@@ -28,6 +37,10 @@ def _different(axes: tuple[int, ...]) -> tuple[int, ...]:
     if len(set(axes)) < len(axes):
         raise ValueError("an axis is named twice")
     return axes
+
+
+def _for_all_axes(given: Any) -> Any:
+    return (given,) * 3 if isinstance(given, int | float) else given
 
 
 def _pattern(text: str) -> str:
@@ -47,6 +60,8 @@ Factors = Annotated[tuple[Positive, Positive], AfterValidator(_ascending)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Quantiles = Annotated[tuple[Probability, Probability], AfterValidator(_ascending)]
 Axes = Annotated[tuple[Annotated[int, Field(ge=0, le=2)], ...], AfterValidator(_different)]
+Share = Annotated[float, Field(gt=0, le=1)]
+Degrees = Annotated[float, Field(ge=0, le=180)]
 Byte = Annotated[int, Field(ge=0, le=255)]
 Pattern = Annotated[str, Field(min_length=1), AfterValidator(_pattern)]
 
@@ -259,6 +274,11 @@ class NetworkConfig(Section):
         return (given,) * len(self.features) if isinstance(given, int) else given
 
     @property
+    def supervised(self) -> int:
+        """Number of outputs in training: with deep supervision each decoder stage but the lowest has one."""
+        return max(1, len(self.features) - 2) if self.deep_supervision else 1
+
+    @property
     def stage_decoder_convolutions(self) -> tuple[int, ...]:
         """Convolutions of each stage on the way up, full resolution first."""
         return self.decoder_convolutions or self.stage_convolutions[:-1]
@@ -274,18 +294,38 @@ class MirroringConfig(Section):
 
 
 class AugmentationConfig(Section):
-    """Random changes to training patches, by MONAI. A probability of 0 leaves one out."""
+    """Random changes to training patches. A probability of 0 leaves one out.
+
+    Rotation, scaling, flips and elastic deformation are one resampling; labels take the nearest voxel's. The others
+    change each channel by itself.
+    """
 
     rotation_probability: Probability = 0.2
     """Of a rotation."""
-    rotation_degrees: Annotated[float, Field(ge=0, le=180)] = 15.0
-    """Largest rotation about each axis."""
+    rotation_degrees: Annotated[tuple[Degrees, Degrees, Degrees], BeforeValidator(_for_all_axes)] = (15.0, 15.0, 15.0)
+    """Largest rotation about D, H and W, or one number for all. In millimetres: shapes stay as they are whatever the
+    spacing."""
     scaling_probability: Probability = 0.2
     """Of a change of size."""
     scaling_range: Factors = (0.7, 1.4)
     """Smallest and largest factor."""
+    scaling_together: bool = False
+    """The same factor along all axes."""
+    elastic_probability: Probability = 0.0
+    """Of an elastic deformation: a cubic B-spline between random displacements of points on a coarse grid."""
+    elastic_spacing_mm: Positive = 32.0
+    """Distance of these points."""
+    elastic_displacement_mm: Annotated[float, Field(ge=0)] = 6.0
+    """Largest displacement along each axis: at most 0.4 of the distance, so that nothing folds."""
     flip_axes: Axes = ()
-    """Tensor axes flipped with probability 0.5: only where no label changes its meaning (left and right)."""
+    """Tensor axes flipped with probability 0.5: only where no label changes its meaning, or `swapped_labels` has it."""
+    swapped_labels: tuple[tuple[Count, Count], ...] = ()
+    """Pairs of values in the training labels, such as left and right kidney, that change places in a flip along the
+    axis from left to right."""
+    bias_field_probability: Probability = 0.0
+    """Of a smooth change of brightness over the patch, as a coil's sensitivity makes it."""
+    bias_field_range: Factors = (0.7, 1.4)
+    """Smallest and largest factor, of what is above the patch's lowest value."""
     noise_probability: Probability = 0.1
     """Of Gaussian noise."""
     noise_std: Annotated[float, Field(ge=0)] = 0.1
@@ -302,10 +342,78 @@ class AugmentationConfig(Section):
     """Of a change of contrast about the patch's mean."""
     contrast_range: Factors = (0.75, 1.25)
     """Smallest and largest factor."""
+    low_resolution_probability: Probability = 0.0
+    """Of a loss of resolution: the nearest voxels of a coarser grid, brought back by a cubic spline."""
+    low_resolution_range: Annotated[tuple[Share, Share], AfterValidator(_ascending)] = (0.5, 1.0)
+    """Smallest and largest size of the coarser grid, as a share of the patch's."""
+    inverted_gamma_probability: Probability = 0.0
+    """Of a gamma curve of the negative image."""
     gamma_probability: Probability = 0.15
     """Of a gamma curve."""
     gamma_range: Factors = (0.7, 1.5)
     """Smallest and largest exponent."""
+
+    @model_validator(mode="after")
+    def _nothing_folds(self) -> Self:
+        if self.elastic_displacement_mm > 0.4 * self.elastic_spacing_mm:
+            raise ValueError("elastic_displacement_mm is more than 0.4 of elastic_spacing_mm: tissue would fold")
+        swapped = [value for pair in self.swapped_labels for value in pair]
+        if len(set(swapped)) < len(swapped):
+            raise ValueError("swapped_labels names a value twice")
+        return self
+
+
+class CrossEntropyTerm(Section):
+    """kind: cross_entropy. Of the classes (softmax), or of each region by itself (sigmoid)."""
+
+    kind: Literal["cross_entropy"]
+    """Which loss."""
+    weight: Positive = 1.0
+    """Factor of this term."""
+
+
+class FocalTerm(Section):
+    """kind: focal. Cross-entropy in which voxels that the network is sure of weigh less."""
+
+    kind: Literal["focal"]
+    """Which loss."""
+    weight: Positive = 1.0
+    """Factor of this term."""
+    gamma: Annotated[float, Field(ge=1)] = 2.0
+    """A voxel weighs (1 - p) to this power, p being what the network gives the right class."""
+
+
+class OverlapTerm(Section):
+    """kind: dice or generalised_dice. The latter weighs each class by 1 over its squared volume."""
+
+    kind: Literal["dice", "generalised_dice"]
+    """Which loss."""
+    weight: Positive = 1.0
+    """Factor of this term."""
+    over: Literal["batch", "sample"] = "batch"
+    """batch: voxels of all patches are counted together. sample: each patch has a loss of its own."""
+    background: bool = False
+    """With softmax: whether the background counts as a class."""
+
+
+class TverskyTerm(Section):
+    """kind: tversky. Dice in which the two errors have weights of their own; 0.5 and 0.5 is Dice."""
+
+    kind: Literal["tversky"]
+    """Which loss."""
+    weight: Positive = 1.0
+    """Factor of this term."""
+    over: Literal["batch", "sample"] = "batch"
+    """As for dice."""
+    background: bool = False
+    """As for dice."""
+    false_positives: Positive = 0.3
+    """Weight of what is marked and shouldn't be."""
+    false_negatives: Positive = 0.7
+    """Weight of what is missed."""
+
+
+LossTerm = Annotated[CrossEntropyTerm | FocalTerm | OverlapTerm | TverskyTerm, Field(discriminator="kind")]
 
 
 class TrainingConfig(Section):
@@ -316,23 +424,53 @@ class TrainingConfig(Section):
     batch_size: Annotated[int, Field(ge=1)] = 2
     """Patches a step."""
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
-    """Largest learning rate of AdamW."""
+    """Largest learning rate."""
+    optimiser: Literal["adamw", "adam", "sgd", "rmsprop"] = "adamw"
+    """sgd has Nesterov's momentum."""
+    momentum: Annotated[float, Field(gt=0, lt=1)] = 0.9
+    """Momentum of sgd and rmsprop; nnU-Net's is 0.99."""
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
+    """Decays of the two averages of adam and adamw."""
     weight_decay: Annotated[float, Field(ge=0)] = 1e-2
-    """AdamW's weight decay."""
+    """Weight decay: with adamw by itself, with the others as a part of the gradient."""
+    decayed: Literal["all", "kernels"] = "all"
+    """What weight decay is applied to; kernels: to no bias, and to no scale or shift of a normalisation."""
+    accumulated_batches: Count = 1
+    """Batches a step, one after the other: the gradient of a larger batch in the memory of one. A loss over the batch
+    is that of each."""
     warmup_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.05
-    """Share of the steps in which the learning rate rises linearly."""
-    schedule: Literal["cosine", "polynomial", "constant"] = "cosine"
-    """How it falls afterwards; the polynomial's power is 0.9."""
+    """Share of the steps in which the learning rate rises linearly; with one_cycle, along half a cosine."""
+    schedule: Literal["cosine", "polynomial", "one_cycle", "constant"] = "cosine"
+    """How it falls afterwards; the polynomial's power is 0.9. one_cycle starts from 1/25 of the largest rate, and ends
+    at 1/250000 of it."""
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Decay of an exponential moving average of the weights, which then is what is validated and kept; 0: none."""
     gradient_clip: Annotated[float, Field(gt=0)] = 12.0
     """Largest norm of the gradient."""
-    dice_weight: Annotated[float, Field(ge=0)] = 1.0
-    """Weight of the Dice loss."""
-    cross_entropy_weight: Annotated[float, Field(ge=0)] = 1.0
-    """Weight of the cross-entropy."""
+    loss: Annotated[tuple[LossTerm, ...], Field(min_length=1)] = (
+        OverlapTerm(kind="dice"),
+        CrossEntropyTerm(kind="cross_entropy"),
+    )
+    """Terms that are added up."""
+    class_weights: tuple[Annotated[float, Field(ge=0)], ...] = ()
+    """Weight of each output in every term, in their order: with softmax, the background comes first. Equal unless
+    given."""
+    boundary_weight: Annotated[float, Field(ge=0)] = 0.0
+    """How much more than 1 a voxel at the surface of a label weighs in cross-entropy and focal loss."""
+    boundary_sigma_mm: Positive = 2.0
+    """The further weight falls off with the distance from the surface as a Gaussian of this width does. It is in voxels
+    where the recipe has no spacing."""
+    ignored_label: Annotated[int, Field(ge=1, le=65535)] | None = None
+    """Value in the training labels of voxels that nobody judged: they are left out of the loss, of the choice of
+    patches and of validation."""
+    deep_supervision_weights: tuple[Annotated[float, Field(ge=0)], ...] = ()
+    """Weight of each supervised output, full resolution first; each half of the one above it unless given. Their sum
+    is brought to 1."""
     foreground_fraction: Probability = 0.5
-    """Share of patches centred on a voxel of a label, each label equally often; the rest is anywhere."""
+    """Share of patches centred on a voxel of a label; the rest is anywhere."""
+    balance: Literal["case", "label"] = "case"
+    """What such patches have equally many of. case: cases, and in each one those of its labels. label: labels, each
+    from the cases that hold it, however few these are."""
     validations: Annotated[int, Field(ge=1)] = 10
     """Validations over the run, the last at its end (where a fold is held out)."""
     patience: Annotated[int, Field(ge=1)] | None = None
@@ -345,6 +483,16 @@ class TrainingConfig(Section):
     """Seed of the split and of every random choice."""
     augmentation: AugmentationConfig = AugmentationConfig()
     """Random changes to the patches."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _weights_of_two_terms(cls, content: Any) -> Any:
+        """Models of version 0.1 have a weight each for Dice and cross-entropy, and no other loss."""
+        if not isinstance(content, dict) or not {"dice_weight", "cross_entropy_weight"} & content.keys():
+            return content
+        rest = dict(content)
+        weights = {kind: rest.pop(f"{kind}_weight", 1.0) for kind in ("dice", "cross_entropy")}
+        return {"loss": [{"kind": kind, "weight": weight} for kind, weight in weights.items() if weight], **rest}
 
 
 class PostprocessRule(Section):
@@ -428,6 +576,45 @@ class Recipe(Section):
                 f" {self.training.augmentation.flip_axes}"
             )
         return self
+
+    @model_validator(mode="after")
+    def _training_fits(self) -> Self:
+        training, supervised = self.training, self.network.supervised
+        if training.class_weights and len(training.class_weights) != self.outputs:
+            raise ValueError(f"class_weights has {len(training.class_weights)} entries for {self.outputs} outputs")
+        if training.deep_supervision_weights and len(training.deep_supervision_weights) != supervised:
+            raise ValueError(
+                f"deep_supervision_weights has {len(training.deep_supervision_weights)} entries for {supervised}"
+                " supervised outputs"
+            )
+        for name in ("class_weights", "deep_supervision_weights"):
+            if (given := getattr(training, name)) and not any(given):
+                raise ValueError(f"{name} are all 0: nothing would be trained")
+        if training.ignored_label in self.training_values:
+            raise ValueError(f"ignored_label {training.ignored_label} is one of the values that labels have")
+        return self
+
+    @model_validator(mode="after")
+    def _flips_fit(self) -> Self:
+        swapped = {value for pair in self.training.augmentation.swapped_labels for value in pair}
+        if unknown := sorted(swapped - self.training_values):
+            raise ValueError(f"swapped_labels names the values {unknown}; labels have {sorted(self.training_values)}")
+        if swapped and self.side_axis is None:
+            raise ValueError(f"swapped_labels needs an orientation that says where left is, not {self.orientation}")
+        if swapped and self.side_axis in self.mirroring.axes:
+            raise ValueError(f"mirroring along axis {self.side_axis} would mix up the labels that swapped_labels pairs")
+        return self
+
+    @property
+    def side_axis(self) -> int | None:
+        """Tensor axis from left to right or back; None where the orientation is the file's own."""
+        stored = self.orientation in STORED_ORIENTATIONS
+        return None if stored else next(axis for axis, letter in enumerate(self.orientation) if letter in "LR")
+
+    @property
+    def training_values(self) -> set[int]:
+        """Values of the training labels that are trained on, beside 0."""
+        return {value for label in self.labels for value in (label.members or (label.value,))}
 
     @property
     def outputs(self) -> int:

@@ -1,8 +1,7 @@
-"""Cases in memory: split, patches, and what is refused."""
+"""Cases in memory: split, labels, and what is refused."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from tests.dicom_objects import save, segmentation
 from tests.tiny import blob_case, scan, tiny_recipe, write_nifti
 from volseg.errors import GeometryError, InputError, RefusalError
 from volseg.loaders.dataset import Case
-from volseg.training.dataset import TrainingCase, prepare_case, random_patch
+from volseg.training.dataset import TrainingCase, prepare_case, some_voxels
 from volseg.training.folds import split
 
 
@@ -87,80 +86,6 @@ def test_a_prepared_case_holds_what_was_read(blob: TrainingCase) -> None:
     for value in (1, 2):
         assert np.array_equal(blob.foreground[value].numpy(), np.argwhere(labels == value))
     assert blob.intensity == (tuple(np.percentile(image, [0.5, 99.5])),)
-
-
-def test_patches_hold_what_the_case_holds(blob: TrainingCase) -> None:
-    image, labels = blob.prepared.tensor_CDHW, blob.labels_DHW
-    recipe = tiny_recipe(window=[8, 6, 10])
-    for seed in range(20):
-        patch, patch_labels, case = random_patch([blob], recipe, np.random.default_rng(seed))
-        assert patch.shape == patch_labels.shape == (1, 8, 6, 10)
-        assert case is blob
-        where = (image[0].unfold(0, 8, 1).unfold(1, 6, 1).unfold(2, 10, 1) == patch[0]).flatten(3).all(3).nonzero()
-        assert len(where) == 1
-        d, h, w = where[0].tolist()
-        assert torch.equal(patch_labels[0], labels[d : d + 8, h : h + 6, w : w + 10])
-
-
-def test_a_foreground_patch_is_centred_on_each_label_equally_often() -> None:
-    labels = torch.zeros((40, 40, 40), dtype=torch.int32)
-    labels[8:32, 8:32, 8:20] = 1
-    labels[20, 20, 28] = 2  # one voxel against thousands
-    case = as_case(labels)
-    recipe = tiny_recipe(window=[4, 4, 4], training={"foreground_fraction": 1.0})
-    centres = Counter(
-        int(random_patch([case], recipe, np.random.default_rng(seed))[1][0, 2, 2, 2]) for seed in range(200)
-    )
-    assert set(centres) == {1, 2}
-    assert 70 <= centres[2] <= 130
-
-
-def test_a_background_patch_is_anywhere() -> None:
-    labels = torch.zeros((20, 18, 16), dtype=torch.int32)
-    labels[10, 9, 8] = 1
-    case = as_case(labels, torch.arange(20 * 18 * 16).reshape(20, 18, 16).float())
-    recipe = tiny_recipe(window=[4, 4, 4], training={"foreground_fraction": 0.0})
-    first = [int(random_patch([case], recipe, np.random.default_rng(seed))[0][0, 0, 0, 0]) for seed in range(300)]
-    starts = np.array(np.unravel_index(first, (20, 18, 16)))
-    assert starts.min(1).tolist() == [0, 0, 0]
-    assert starts.max(1).tolist() == [16, 14, 12]
-
-
-def as_case(labels: torch.Tensor, image: torch.Tensor | None = None) -> TrainingCase:
-    """A case in memory, its image ten times its labels."""
-    from volseg.geometry import AxisMap, Geometry
-    from volseg.preprocess import Prepared
-    from volseg.volume import LabelVolume
-
-    shape = (labels.shape[0], labels.shape[1], labels.shape[2])
-    geometry = Geometry(shape, np.eye(4))
-    reference = LabelVolume(labels.numpy().astype(np.uint8), geometry, tiny_recipe().label_table())
-    values = (10 * labels.float() if image is None else image)[None]
-    foreground = {int(v): (labels == v).nonzero() for v in labels.unique() if v}
-    return TrainingCase(
-        "made", Prepared(values, AxisMap.between("RAS", "RAS"), geometry), labels, reference, foreground, ((0.0, 1.0),)
-    )
-
-
-def test_a_case_smaller_than_the_window_stands_at_random_places_with_0_around() -> None:
-    labels = torch.ones((3, 5, 16), dtype=torch.int32)
-    case = as_case(labels)
-    recipe = tiny_recipe(window=[8, 8, 8])
-    places = set()
-    for seed in range(200):
-        patch, patch_labels, _ = random_patch([case], recipe, np.random.default_rng(seed))
-        assert patch.shape == patch_labels.shape == (1, 8, 8, 8)
-        assert torch.equal(patch, 10.0 * patch_labels)
-        assert int(patch_labels.sum()) == 3 * 5 * 8
-        d, h, _ = patch_labels[0].nonzero().amin(0).tolist()
-        places.add((d, h))
-    assert places == {(d, h) for d in range(6) for h in range(4)}
-
-
-def test_a_case_without_labels_gives_patches_too() -> None:
-    case = as_case(torch.zeros((9, 9, 9), dtype=torch.int32))
-    _, labels, _ = random_patch([case], tiny_recipe(window=[8, 8, 8]), np.random.default_rng(0))
-    assert int(labels.sum()) == 0
 
 
 def refused(case: Case, **changes: Any) -> RefusalError:
@@ -298,3 +223,64 @@ def test_regions_of_several_values_take_the_numbers_of_segments(tmp_path: Path) 
     )
     three = dicom_case(tmp_path / "three", [labels == 1, labels == 9, labels == 2], ["oedema", "core", "x"])
     assert "[3]" in str(refused(three, output="sigmoid", labels=regions))
+
+
+def test_an_ignored_label_is_background_in_the_reference_and_no_foreground(tmp_path: Path) -> None:
+    image, labels = blob_case(0)
+    labels[:, :4] = 9
+    case = write_case(tmp_path, image, labels)
+    assert "[9]" in str(refused(case))
+    prepared = prepare_case(case, tiny_recipe(training={"ignored_label": 9}))
+    assert prepared.ignored is not None
+    assert prepared.judged is not None
+    assert np.array_equal(prepared.ignored, labels == 9)
+    assert np.array_equal(prepared.labels_DHW.numpy(), labels)
+    assert np.array_equal(prepared.reference.array, np.where(labels == 9, 0, labels))
+    assert set(prepared.foreground) == {1, 2}
+    assert np.array_equal(prepared.judged.numpy(), np.argwhere(labels != 9))
+
+
+def test_regions_ignore_a_label_too(tmp_path: Path) -> None:
+    image, labels = blob_case(0)
+    labels[:, :4] = 9
+    regions = [
+        {"value": 10, "name": "whole", "colour": [1, 2, 3], "members": [1, 2]},
+        {"value": 20, "name": "core", "colour": [3, 2, 1], "members": [2]},
+    ]
+    recipe = tiny_recipe(output="sigmoid", labels=regions, training={"ignored_label": 9})
+    prepared = prepare_case(write_case(tmp_path, image, labels), recipe)
+    assert np.array_equal(prepared.reference.array, np.where(labels == 9, 0, 10 * labels))
+    assert set(prepared.foreground) == {1, 2}
+
+
+def test_nothing_to_ignore_and_everything_ignored(tmp_path: Path) -> None:
+    image, labels = blob_case(0)
+    recipe = tiny_recipe(training={"ignored_label": 9})
+    whole = prepare_case(write_case(tmp_path, image, labels), recipe)
+    assert (whole.judged, whole.ignored) == (None, None)
+    labels[:] = 9
+    assert "ignored label 9 alone" in str(
+        refused(write_case(tmp_path / "nothing", image, labels), training={"ignored_label": 9})
+    )
+
+
+def test_a_label_too_small_for_the_model_s_grid_is_told(tmp_path: Path) -> None:
+    image, labels = blob_case(0)
+    labels[labels == 2] = 0
+    labels[5, 5, 5] = 2
+    case = write_case(tmp_path, image, labels)
+    assert prepare_case(case, tiny_recipe()).notes == ()
+    coarse = prepare_case(case, tiny_recipe(spacing_mm=[3.0, 3.0, 3.0]))
+    assert coarse.notes == ("labels [2] have no voxel on the model's grid: they are too small for its spacing",)
+    assert set(coarse.foreground) == {1}
+
+
+def test_of_many_voxels_a_choice_is_kept_that_is_always_the_same() -> None:
+    mask = torch.zeros((30, 31, 32), dtype=torch.bool)
+    mask[2:, :, 5:] = True
+    chosen = some_voxels(mask)
+    assert chosen.shape == (10_000, 3)
+    assert len(torch.unique(chosen, dim=0)) == 10_000
+    assert bool(mask[tuple(chosen.long().T)].all())
+    assert torch.equal(chosen, some_voxels(mask))
+    assert (chosen.amin(0).tolist(), chosen.amax(0).tolist()) == ([2, 0, 5], [29, 30, 31])

@@ -7,7 +7,7 @@ import torch
 
 from volseg.config import TrainingConfig
 from volseg.training.checkpoint import MovingAverage
-from volseg.training.loop import learning_rate
+from volseg.training.schedule import learning_rate
 
 
 def rates(total: int, **changes: object) -> list[float]:
@@ -35,7 +35,23 @@ def test_constant() -> None:
     assert rates(5, warmup_fraction=0.4, schedule="constant") == pytest.approx([0.5, 1, 1, 1, 1])
 
 
-@pytest.mark.parametrize("schedule", ["cosine", "polynomial", "constant"])
+@pytest.mark.parametrize(("total", "warmup"), [(20, 0.3), (50, 0.1), (7, 0.5)])
+def test_one_cycle_is_that_of_torch(total: int, warmup: float) -> None:
+    optimiser = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    share = round(warmup * total) / total
+    peer = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, max_lr=1.0, total_steps=total, pct_start=share, cycle_momentum=False
+    )
+    expected = []
+    for _ in range(total):
+        expected.append(optimiser.param_groups[0]["lr"])
+        optimiser.step()
+        if len(expected) < total:
+            peer.step()
+    assert rates(total, warmup_fraction=warmup, schedule="one_cycle") == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "polynomial", "one_cycle", "constant"])
 def test_a_single_step_has_the_largest_rate(schedule: str) -> None:
     assert rates(1, schedule=schedule) == [1]
 

@@ -58,7 +58,6 @@ class UNet(nn.Module):
         self.config = config
         self.channels = channels
         features, kernels, strides = config.features, config.stage_kernels, config.stage_strides
-        stages = len(features)
         pooled = config.downsampling == "max_pool"
         self.stem: nn.Module = nn.Identity()
         if config.encoder == "residual_blocks":
@@ -80,9 +79,7 @@ class UNet(nn.Module):
             self.upsampling.append(up)
             both = (2 * features[stage], features[stage])
             self.decoder.append(Stage(config, both, kernels[stage], convolutions=count))
-        # With deep supervision each decoder stage but the lowest has an output; without it only the first has.
-        supervised = max(1, stages - 2) if config.deep_supervision else 1
-        for stage in range(supervised):
+        for stage in range(config.supervised):
             self.outputs.append(nn.Conv3d(features[stage], outputs, 1))
         initialise(self, config)
 

@@ -1,23 +1,24 @@
-"""Labelled cases, prepared for the network, and random patches of them."""
+"""Labelled cases, prepared for the network."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from volseg.config import Recipe
 from volseg.errors import GeometryError, InputError
 from volseg.loaders import load
 from volseg.loaders.dataset import Case
-from volseg.loaders.labels import check_values, load_labels, load_labels_as
+from volseg.loaders.labels import check_values, is_label_map, load_labels, load_labels_as
 from volseg.preprocess import Prepared, prepare, prepare_labels
 from volseg.volume import LabelVolume, Volume
+
+#: Indices of this many voxels are kept a label: those of a whole liver would take as much memory as its scan.
+MANY = 10_000
 
 
 @dataclass(frozen=True)
@@ -35,11 +36,15 @@ class TrainingCase:
     reference
         Labels on the source's grid, as a flawless prediction would paint them.
     foreground
-        For each label that occurs, by value: (N, 3) indices of its voxels on the model's grid.
+        For each label that occurs, by value: (N, 3) indices of its voxels on the model's grid, of many a random choice.
     intensity
         0.5th and 99.5th percentile of the source's values, one pair a channel.
     notes
         What is unusual about its labels.
+    judged
+        Where some voxels are ignored: (N, 3) indices of others on the model's grid, of many a random choice.
+    ignored
+        Where some voxels are ignored: which, on the source's grid.
     """
 
     name: str
@@ -49,22 +54,21 @@ class TrainingCase:
     foreground: dict[int, Tensor]
     intensity: tuple[tuple[float, float], ...]
     notes: tuple[str, ...] = ()
-
-
-def training_values(recipe: Recipe) -> set[int]:
-    """Values that a training label map may hold beside 0."""
-    return {value for label in recipe.labels for value in (label.members or (label.value,))}
+    judged: Tensor | None = None
+    ignored: npt.NDArray[np.bool_] | None = None
 
 
 def read_labels(case: Case, recipe: Recipe, image: Volume) -> LabelVolume:
     """Read a case's labels on the grid of its image, with the values that the recipe trains on.
 
     A SEG's segments and an RTSTRUCT's regions are the recipe's labels of the same names. Where the recipe joins several
-    values into one label, those have no names of their own: the file's numbers are taken for them.
+    values into one label, those have no names of their own: the file's numbers are taken for them. A label map may
+    also hold the recipe's ignored label.
     """
-    if any(len(label.members) > 1 for label in recipe.labels):
+    ignored = recipe.training.ignored_label
+    if any(len(label.members) > 1 for label in recipe.labels) or (ignored is not None and is_label_map(case.label)):
         labels = load_labels(case.label, image)
-        check_values(labels, training_values(recipe), case.label)
+        check_values(labels, recipe.training_values | (set() if ignored is None else {ignored}), case.label)
     else:
         by_value = {(label.members or (label.value,))[0]: label.label() for label in recipe.labels}
         table = [replace(label, value=value) for value, label in by_value.items()]
@@ -89,9 +93,13 @@ def load_images(case: Case, recipe: Recipe) -> Volume:
 
 
 def paint(array: npt.NDArray[np.unsignedinteger], recipe: Recipe) -> npt.NDArray[np.unsignedinteger]:
-    """Mask of a training label map: where labels are regions, later ones over earlier ones, as in prediction."""
+    """Mask of a training label map, as a flawless prediction would paint it.
+
+    Where labels are regions, later ones are over earlier ones; what is ignored is background.
+    """
     if recipe.output == "softmax":
-        return array
+        ignored = recipe.training.ignored_label
+        return array if ignored is None else np.where(array == ignored, np.zeros_like(array), array)
     mask = np.zeros_like(array)
     for label in recipe.labels:
         mask[np.isin(array, label.members or (label.value,))] = label.value
@@ -110,48 +118,37 @@ def prepare_case(case: Case, recipe: Recipe) -> TrainingCase:
     reference = read_labels(case, recipe, volume)
     prepared = prepare(volume, recipe)
     labels = prepare_labels(reference, recipe, prepared.box)
-    found = {int(value) for value in np.unique(labels.numpy())} - {0}
-    foreground = {value: (labels == value).nonzero().to(torch.int32) for value in sorted(found)}
+    ignored = recipe.training.ignored_label
+    found = {int(value) for value in np.unique(labels.numpy())} - {0, ignored}
+    foreground = {value: some_voxels(labels == value) for value in sorted(found)}
+    lost = sorted({int(value) for value in np.unique(reference.array)} - {0, ignored} - found)
     intensity = tuple(
         (float(low), float(high)) for low, high in (np.percentile(c, [0.5, 99.5]) for c in volume.array_CIJK)
     )
     painted = reference.with_array(paint(reference.array, recipe))
     notes = reference.source.notes
-    return TrainingCase(case.name, prepared, labels.to(torch.int32), painted, foreground, intensity, notes)
+    if lost:
+        notes = (*notes, f"labels {lost} have no voxel on the model's grid: they are too small for its spacing")
+    unjudged = reference.array == ignored
+    judged = some_voxels(labels.ne(ignored)) if ignored is not None and unjudged.any() else None
+    if judged is not None and not len(judged):
+        raise InputError(f"holds the ignored label {ignored} alone", code="unsupported", path=case.label)
+    return TrainingCase(
+        case.name,
+        prepared,
+        labels.to(torch.int32),
+        painted,
+        foreground,
+        intensity,
+        notes,
+        judged,
+        None if judged is None else unjudged,
+    )
 
 
-def random_patch(
-    cases: Sequence[TrainingCase], recipe: Recipe, rng: np.random.Generator
-) -> tuple[Tensor, Tensor, TrainingCase]:
-    """Cut one window out of a random case.
-
-    With the recipe's `foreground_fraction` it is centred on a voxel of a label, each label that occurs equally often;
-    else it is anywhere. Where the case is smaller than the window it stands at a random place in it, 0 around it.
-
-    Returns
-    -------
-    tuple
-        (C, D, H, W) float32, (1, D, H, W) int32, and the case.
-    """
-    case = cases[int(rng.integers(len(cases)))]
-    image, labels = case.prepared.tensor_CDHW, case.labels_DHW[None]
-    centre: list[int] | None = None
-    if case.foreground and rng.random() < recipe.training.foreground_fraction:
-        values = list(case.foreground)
-        voxels = case.foreground[values[rng.integers(len(values))]]
-        centre = voxels[rng.integers(len(voxels))].tolist()
-    slices, padding = [], []
-    for axis, length in enumerate(recipe.window):
-        size = image.shape[axis + 1]
-        spare = size - length
-        if spare <= 0:
-            start, before = 0, int(rng.integers(-spare + 1))
-            padding.append((before, -spare - before))
-        else:
-            wanted = int(rng.integers(spare + 1)) if centre is None else centre[axis] - length // 2
-            start = min(max(wanted, 0), spare)
-            padding.append((0, 0))
-        slices.append(slice(start, start + length))
-    place = (slice(None), *slices)
-    pads = [count for pair in reversed(padding) for count in pair]
-    return functional.pad(image[place], pads), functional.pad(labels[place], pads), case
+def some_voxels(mask_DHW: Tensor) -> Tensor:
+    """(N, 3) int32 indices of voxels that are True; of more than `MANY`, a random choice that is always the same."""
+    voxels = mask_DHW.nonzero()
+    if len(voxels) > MANY:
+        voxels = voxels[np.sort(np.random.default_rng(0).choice(len(voxels), MANY, replace=False))]
+    return voxels.to(torch.int32)

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from volseg.config import Recipe, TrainingConfig
+from volseg.config import Recipe
 from volseg.errors import TrainingError
 from volseg.evaluation.overlap import dice_per_label
 from volseg.inference.engines.torch import TorchEngine, native_bf16
@@ -34,8 +34,11 @@ from volseg.training.checkpoint import (
     write_progress,
 )
 from volseg.training.curves import draw_curves
-from volseg.training.dataset import TrainingCase, random_patch
+from volseg.training.dataset import TrainingCase
 from volseg.training.loss import SegmentationLoss
+from volseg.training.optimiser import build_optimiser
+from volseg.training.sampling import Sampler
+from volseg.training.schedule import learning_rate
 
 Report = Callable[[Progress, dict[str, Any]], None]
 
@@ -48,24 +51,6 @@ REPORTS = 100
 #: Checkpoint, table and curves are written at validations, at the end, and else at reports this many seconds apart: a
 #: picture takes as long as several steps.
 KEEP_EVERY_S = 20.0
-
-
-def learning_rate(step: int, total: int, config: TrainingConfig) -> float:
-    """Learning rate of step `step` (from 0): a linear rise, then the schedule down to 0.
-
-    Cosine: Loshchilov & Hutter, arXiv:1608.03983, eq. 5, without restarts. Polynomial: nnU-Net's, power 0.9.
-    """
-    warmup = round(config.warmup_fraction * total)
-    if step < warmup:
-        return config.learning_rate * (step + 1) / warmup
-    done = (step - warmup) / max(1, total - warmup)
-    match config.schedule:
-        case "cosine":
-            return config.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
-        case "polynomial":
-            return config.learning_rate * float((1 - done) ** 0.9)
-        case "constant":
-            return config.learning_rate
 
 
 class Trainer:
@@ -96,24 +81,20 @@ class Trainer:
         self.training, self.validation = training, validation
         self.folder, self.report = folder, report
         self.network = UNet.from_recipe(recipe).to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-        self.optimiser = torch.optim.AdamW(self.network.parameters(), lr=0.0, weight_decay=self.config.weight_decay)
+        self.optimiser = build_optimiser(self.network, self.config)
         self.average = MovingAverage(self.network.state_dict(), self.config.ema_decay)
         self.loss = SegmentationLoss(recipe)
-        self.augment = Augmentation(self.config.augmentation)
+        self.sample, self.augment = Sampler(training, recipe), Augmentation(recipe)
         self.precision = "bf16" if native_bf16() else "fp32"
         self.progress = Progress()
 
     def batch(self, step: int) -> tuple[Tensor, Tensor, list[str]]:
-        """Patches of a step, a function of the seed and the step alone: images, labels, and names of the cases."""
+        """All patches of a step, a function of the seed and the step alone: images, labels, and names of the cases."""
         rng = np.random.default_rng([self.config.seed, step])
-        images, labels, names = [], [], []
-        for _ in range(self.config.batch_size):
-            image, label, case = random_patch(self.training, self.recipe, rng)
-            image, label = self.augment(image, label, rng)
-            images.append(image)
-            labels.append(label)
-            names.append(case.name)
-        return torch.stack(images).contiguous(memory_format=torch.channels_last_3d), torch.stack(labels), names
+        places = [self.sample(rng) for _ in range(self.config.batch_size * self.config.accumulated_batches)]
+        patches = [self.augment(place, rng) for place in places]
+        images, labels = (torch.stack(part) for part in zip(*patches, strict=True))
+        return images.contiguous(memory_format=torch.channels_last_3d), labels, [place.case.name for place in places]
 
     def step(self, step: int, total: int) -> float:
         """One optimiser step; returns the loss."""
@@ -123,10 +104,9 @@ class Trainer:
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         self.network.train()
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.precision == "bf16"):
-            outputs = self.network.supervised(images)
-        loss = self.loss(outputs, labels)
-        value = float(loss.detach())
+        self.optimiser.zero_grad()
+        parts = self.config.accumulated_batches
+        value = sum(map(self._backward, images.chunk(parts), labels.chunk(parts))) / parts
         if not math.isfinite(value):
             kept = self.folder / LAST
             left = f"the last good checkpoint is {kept}" if kept.exists() else "there is no checkpoint yet"
@@ -134,12 +114,18 @@ class Trainer:
                 f"the loss is {value} at step {step}, on patches of {', '.join(names)}; {left};"
                 f" a learning rate below {self.config.learning_rate:g} may help"
             )
-        self.optimiser.zero_grad()
-        loss.backward()
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.config.gradient_clip)
         self.optimiser.step()
         self.average.update(self.network.state_dict())
         return value
+
+    def _backward(self, images: Tensor, labels: Tensor) -> float:
+        """Loss of one batch; its share of the step's gradient is added to what is there."""
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.precision == "bf16"):
+            outputs = self.network.supervised(images)
+        loss: Tensor = self.loss(outputs, labels)
+        torch.autograd.backward(loss / self.config.accumulated_batches)
+        return float(loss.detach())
 
     def validate(self) -> dict[str, float | None]:
         """Mean Dice of each label over the held-out cases on their own grids, and the mean of these as ``dice``.
@@ -154,7 +140,8 @@ class Trainer:
         scores: list[list[float | None]] = []
         for case in self.validation:
             predicted = stream(case.prepared, [engine], self.recipe, case.reference.source).labels
-            scores.append(dice_per_label(predicted.array, case.reference.array, values))
+            judged = predicted.array if case.ignored is None else np.where(case.ignored, 0, predicted.array)
+            scores.append(dice_per_label(judged, case.reference.array, values))
         result: dict[str, float | None] = {}
         for label, column in zip(self.recipe.labels, zip(*scores, strict=True), strict=True):
             known = [score for score in column if score is not None]
