@@ -176,19 +176,21 @@ class Maps:
 
     def _compute(self, logits_RHWC: Tensor, classes: Tensor, block: tuple[int, int, int]) -> None:
         """Keep what isn't 0 of one block; `classes` are those whose logits are given."""
-        tiles: list[tuple[int, Tensor]] = []
+        tiles: list[tuple[int, bytes]] = []
         if self.kinds.labels:
-            steps = (self.output.probabilities(logits_RHWC) * STEPS + 0.5).byte().movedim(-1, 0)
-            used = (steps.flatten(1).amax(1) > 0) & self._asked[classes]
-            tiles += zip(classes[used].tolist(), steps[used], strict=True)
+            values_NC = self.output.probabilities(logits_RHWC).flatten(0, 2)
+            used = ((values_NC.amax(0) * STEPS + 0.5 >= 1) & self._asked[classes]).nonzero().flatten()
+            # Most classes round to 0 throughout: only the others are brought into the order of tiles.
+            steps_CN = (values_NC.index_select(1, used).t().contiguous() * STEPS + 0.5).byte().numpy()
+            tiles += [(number, tile.tobytes()) for number, tile in zip(classes[used].tolist(), steps_CN, strict=True)]
         if self.kinds.entropy:
             steps = (self.output.entropy(logits_RHWC) * self.steps_per_bit + 0.5).byte()
-            tiles += [(len(self._asked), steps)] if steps.any() else []
+            tiles += [(len(self._asked), steps.contiguous().numpy().tobytes())] if steps.any() else []
         with self._lock, _room():
             place = self._file.seek(0, 2)
             for number, tile in tiles:
                 self._record(number, block, place)
-                place += self._file.write(tile.contiguous().numpy().tobytes())
+                place += self._file.write(tile)
 
     def _record(self, number: int, block: tuple[int, int, int], place: int) -> None:
         self._index.extend((number, int(np.ravel_multi_index(block, self._counts)), place))
