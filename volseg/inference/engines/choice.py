@@ -1,8 +1,8 @@
 """Which engine runs a network, and in which precision.
 
 ``auto`` takes what ``benchmarks/inference/engines.py`` found fastest: OpenVINO on a CPU, where it is installed, and
-torch elsewhere. It keeps to fp32, whose labels don't depend on what a processor can do: rounding to bf16 brings the worst
-of 117 labels to a Dice of 0.993 to fp32, and OpenVINO's own bf16 hasn't been measured against the limit of 0.99.
+torch elsewhere. It keeps to fp32, whose labels don't depend on what a processor can do: rounding to bf16 brings the
+worst of 117 labels to a Dice of 0.993 to fp32, and OpenVINO's own bf16 hasn't been measured against the limit of 0.99.
 """
 
 from __future__ import annotations
