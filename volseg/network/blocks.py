@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from volseg.config import NetworkConfig, Triple
+from volseg.network.normalisation import GroupNorm
 
 
 def convolution_size(size: int, kernel: int, stride: int = 1, padding: int = 0) -> int:
@@ -37,9 +38,9 @@ def normalisation(config: NetworkConfig, channels: int) -> nn.Module:
     """
     match config.normalisation:
         case "instance":
-            return nn.GroupNorm(channels, channels, config.epsilon, config.affine)
+            return GroupNorm(channels, channels, config.epsilon, config.affine)
         case "group":
-            return nn.GroupNorm(config.groups, channels, config.epsilon, config.affine)
+            return GroupNorm(config.groups, channels, config.epsilon, config.affine)
         case "batch":
             return nn.BatchNorm3d(channels, config.epsilon, affine=config.affine)
         case "none":
