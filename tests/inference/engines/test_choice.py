@@ -124,6 +124,13 @@ def test_the_result_names_what_ran(tmp_path: Path, engine: str) -> None:
     assert (found["engine"], found["precision"], found["options"]["engine"]) == (engine, "fp32", engine)
 
 
+@pytest.mark.usefixtures("absent")
+def test_all_works_without_openvino(tmp_path: Path) -> None:
+    found = result(tmp_path, "auto")
+    assert (found["status"], found["engine"], found["precision"]) == ("done", "torch", "fp32")
+    assert [flag for flag in found["flags"] if flag.startswith("engine")] == []
+
+
 @pytest.mark.usefixtures("broken")
 def test_the_result_says_that_one_stood_in_for_another(tmp_path: Path) -> None:
     found = result(tmp_path, "auto")
