@@ -28,7 +28,6 @@ from volseg.inference.quality import border_sides, quality_flags
 from volseg.inference.restore import on_grid
 from volseg.inference.stream import Streamed
 from volseg.loaders import Candidate
-from volseg.loaders.identity import repair_uids
 from volseg.resample import tilt_degrees
 from volseg.volume import Volume
 
@@ -321,6 +320,8 @@ def _write(account: Account, volume: Volume, prediction: Prediction, folder: Pat
     problem: ExportError | None = None
     job, labels = account.job, prediction.labels
     if job.repair_uids and volume.source.dicom is not None and not volume.source.dicom.identity:
+        from volseg.loaders.identity import repair_uids  # pydicom takes 0.2 s to import, and few cases need it
+
         try:
             # Of several channels, the first is the one that the mask belongs to.
             copy = repair_uids((account.candidate.parts or (account.candidate,))[0], folder / REPAIRED)
