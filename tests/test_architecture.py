@@ -50,11 +50,11 @@ HOMES = {
     "SimpleITK": r"interop\.py",
     "imagecodecs": r"loaders/codec_process\.py",
     "yaml": r"config\.py",
-    "safetensors": r"models/\w+\.py|training/checkpoint\.py",
+    "safetensors": r"models/\w+\.py|training/cache\.py",
     "matplotlib": r"training/curves\.py",
     "PIL": r"report/\w+\.py",
     "monai": r"interop\.py|evaluation/\w+\.py|training/\w+\.py",
-    "torch": r"((preprocess|network|models|inference|training)/.+|resample|interop|batch/case)\.py",
+    "torch": r"((preprocess|network|models|inference|training)/.+|planning/probe|resample|interop|batch/case)\.py",
     "openvino": r"inference/engines/openvino\.py",
     "typer": r"cli/\w+\.py",
     # Results depend on neither the network nor the environment.
@@ -168,7 +168,7 @@ def run_python(code: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
 
-COMMANDS = ("", "inspect", "train", "predict", "evaluate", "model", "model pack", "model import-nnunet")
+COMMANDS = ("", "inspect", "plan", "train", "predict", "evaluate", "model", "model pack", "model import-nnunet")
 CALLS = [command.split() for command in COMMANDS]
 
 

@@ -14,6 +14,7 @@ from volseg import __version__
 from volseg.cli.evaluate import evaluate
 from volseg.cli.inspect import inspect
 from volseg.cli.model import app as model_app
+from volseg.cli.plan import plan
 from volseg.cli.predict import predict
 from volseg.cli.train import train
 from volseg.errors import UsageError, VolsegError
@@ -28,6 +29,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(inspect)
+app.command()(plan)
 app.command()(train)
 app.command()(predict)
 app.command()(evaluate)

@@ -1,0 +1,40 @@
+"""A few training steps of a planned network, timed."""
+
+from __future__ import annotations
+
+import time
+
+import torch
+
+from volseg.config import Recipe
+from volseg.inference.engines.torch import native_bf16
+from volseg.network.unet import UNet, activate
+from volseg.planning.cost import Machine
+
+#: Steps that are timed, after one that isn't; the shortest counts, since what else runs makes the others longer.
+TIMED_STEPS = 3
+
+
+def this_machine() -> Machine:
+    """Threads of this process, and whether they compute in bf16."""
+    return Machine(torch.get_num_threads(), native_bf16())
+
+
+def probe(recipe: Recipe, machine: Machine) -> float:
+    """Seconds of a training step: the network forward and backward on noise, and AdamW. Patches aren't part of it."""
+    torch.manual_seed(recipe.training.seed)
+    network = UNet.from_recipe(recipe).to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    optimiser = torch.optim.AdamW(network.parameters())
+    images = torch.randn(recipe.training.batch_size, len(recipe.channels), *recipe.window)
+    images = images.contiguous(memory_format=torch.channels_last_3d)
+    seconds = []
+    for _ in range(TIMED_STEPS + 1):
+        start = time.perf_counter()
+        with torch.autocast("cpu", torch.bfloat16, enabled=machine.bf16):
+            outputs = network.supervised(images)
+        loss = sum((activate(logits.float(), recipe.output).square().mean() for logits in outputs), torch.zeros(()))
+        optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        seconds.append(time.perf_counter() - start)
+    return min(seconds[1:])
