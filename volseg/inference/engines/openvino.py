@@ -16,10 +16,10 @@ from volseg.inference.engines.head import Head
 from volseg.inference.engines.openvino_graph import openvino_model
 from volseg.network.unet import UNet
 
-#: Float32 values that OpenVINO holds at once for a voxel of a window, in multiples of the network's first features and,
-#: where it gives logits, of its outputs. Measured with 8 to 32 features: 6.1 for features, 7.1 with residual blocks;
-#: for logits 3.3, 4.5 with residual blocks, and twice the outputs.
-FEATURES_HELD, LOGITS_HELD = 7.2, (4.6, 2.1)
+#: Float32 values that OpenVINO holds at once for a voxel of a window, in multiples of the network's first features, and
+#: of its outputs where it gives logits. Measured with 8 to 32 features and 3 and 118 outputs: 6.1 for features; 3.4 and
+#: twice the outputs for logits; residual blocks take one more.
+FEATURES_HELD, LOGITS_HELD, OUTPUTS_HELD = 6.2, 3.6, 2.1
 
 _TELEMETRY = "openvino_telemetry"
 
@@ -92,8 +92,9 @@ class OpenVinoEngine:
         self.precision: Precision = precision
         self.head = Head.of(network.outputs[0]) if leave_head else None
         features, outputs = network.config.features[0], network.outputs[0].get_parameter("weight").shape[0]
-        for_logits = features * LOGITS_HELD[0] + outputs * LOGITS_HELD[1]
-        self.values_held = features * FEATURES_HELD if leave_head else for_logits
+        blocks = features * (network.config.encoder == "residual_blocks")
+        for_logits = features * LOGITS_HELD + outputs * OUTPUTS_HELD
+        self.values_held = blocks + (features * FEATURES_HELD if leave_head else for_logits)
         settings = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
@@ -108,7 +109,7 @@ class OpenVinoEngine:
         """Logits or features, as `volseg.inference.engines.Engine` says."""
         ov, request = library(), self._request
         x = x_BCDHW.contiguous().numpy()
-        # numpy asks the system for large pages: of others, taking them anew for every window is 4 % of the time.
+        # numpy asks the system for large pages: of usual ones, taking them anew for each window is 4 % of the time.
         values = np.empty((len(x), *request.model_outputs[0].shape[1:]), np.float32)
         for window in range(len(x)):
             # Both share their memory with OpenVINO: nothing is copied.
