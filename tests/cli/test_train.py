@@ -16,7 +16,7 @@ import yaml
 from tests.command import Command
 from tests.dicom_files import write_series
 from tests.dicom_objects import save, segmentation, structure_set
-from tests.tiny import blob_case, tiny_recipe, write_dataset, write_nifti
+from tests.tiny import blob_case, model_of, tiny_recipe, write_dataset, write_nifti
 from volseg.training import loop
 
 
@@ -68,6 +68,35 @@ def test_every_fold(volseg_: Command, tmp_path: Path, data: Path) -> None:
         assert re.search(rf"fold {fold}  step 4/4  Dice 0\.\d+ on held-out cases", done.err)
         assert f"fold {fold}  finished at step 4, best Dice 0." in done.err
         assert (tmp_path / "run" / f"fold_{fold}" / "best.pt").exists()
+    table = done.err[done.err.index("Dice on held-out cases") :].splitlines()
+    assert table[1].split() == ["Label", "Fold", "0", "Fold", "1", "Mean", "SD", "95", "%", "CI", "n"]
+    assert [line.split()[0] for line in table[2:5]] == ["Anterior", "Posterior", "mean"]
+    assert all(line.split()[-1] == "4" for line in table[2:5])
+    for name in ("cross_validation.csv", "cross_validation.json", "report.html", "splits.json"):
+        assert (tmp_path / "run" / name).exists()
+    (tmp_path / "run" / "fold_1" / "trained_on.json").unlink()
+    call = ("train", recipe(tmp_path), "--data", data, "-o", tmp_path / "run", "--fold", "cv", "--resume")
+    before = (tmp_path / "run" / "fold_0" / "last.pt").stat().st_mtime_ns
+    assert volseg_(*call).code == 0
+    assert (tmp_path / "run" / "fold_0" / "last.pt").stat().st_mtime_ns == before
+    assert (tmp_path / "run" / "fold_1" / "trained_on.json").exists()
+    done = volseg_("model", "pack", tmp_path / "run", "-o", tmp_path / "one", "--fold", "1")
+    assert done.out.startswith(f"{tmp_path / 'one'}: model tiny with fold 1\n")
+    done = volseg_("model", "pack", tmp_path / "run", "-o", tmp_path / "mean", "--average")
+    assert "model tiny with fold average\n" in done.out
+    assert done.out.endswith("the accuracy of averaged weights isn't measured: no case is unseen by all folds\n")
+
+
+def test_fine_tuning(volseg_: Command, tmp_path: Path, data: Path) -> None:
+    model_of(tmp_path / "model", tiny_recipe(window=[8, 8, 8]))
+    call = ("train", recipe(tmp_path), "--data", data, "-o", tmp_path / "run", "--steps", 1, "--from")
+    done = volseg_(*call, tmp_path / "model", "--freeze", 1)
+    assert done.code == 0, done.err
+    assert re.search(r"(\d+) of \1 tensors are those of tiny 1\.0, fold all; new: none", done.err)
+    assert "the first 1 stages of the encoder stay as they are" in done.err
+    done = volseg_(*call, "nowhere")
+    assert (done.code, done.out) == (2, "")
+    assert "nowhere: neither a model folder nor a bundled model" in done.err
 
 
 def test_resume(volseg_: Command, tmp_path: Path, data: Path) -> None:
@@ -88,6 +117,7 @@ def test_resume(volseg_: Command, tmp_path: Path, data: Path) -> None:
         (("--fold", "-1"), "--fold -1: give a number from 0 to 1, or cv"),
         (("--fold", "first"), "--fold first: give a number from 0 to 1, or cv"),
         (("--steps", "2", "--minutes", "1"), "give --minutes or --steps, not both"),
+        (("--freeze", "1"), "--freeze is for --from"),
         (("--data", "nowhere"), "nowhere: no dataset"),
     ],
 )
@@ -132,7 +162,7 @@ def test_a_case_that_can_t_be_used_is_named(volseg_: Command, tmp_path: Path, da
     assert done.err.splitlines()[-1].startswith(
         f"volseg: {path}: no label map: 1 voxels aren't whole numbers, the first is 1.0000001"
     )
-    assert not (tmp_path / "run").exists()
+    assert not (tmp_path / "run" / "recipe.json").exists()
 
 
 def test_a_table_of_dicom_series_with_seg_and_rtstruct(volseg_: Command, tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ from volseg.errors import ModelError
 from volseg.loaders.dataset import load_dataset
 from volseg.training import loop
 from volseg.training.checkpoint import Progress, load_checkpoint
-from volseg.training.run import Budget, pack_run, train_fold
+from volseg.training.pack import pack_run
+from volseg.training.run import Budget, train_fold
 
 RECIPE = tiny_recipe(
     window=[8, 8, 8], training={"batch_size": 1, "validations": 2, "folds": 2, "ema_decay": 0.9, "steps": 2}

@@ -255,23 +255,27 @@ def test_the_table_and_the_curves(tmp_path: Path, cases: tuple[Case, ...]) -> No
     assert not list(folder.glob(".*"))
 
 
-def test_validation_is_that_of_inference(tmp_path: Path, cases: tuple[Case, ...]) -> None:
+def test_validation_is_that_of_inference(
+    tmp_path: Path, cases: tuple[Case, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The Dice that a run reports is what its packed model reaches through the Python API."""
     import volseg
+    from volseg.training import pack
     from volseg.training.folds import split
-    from volseg.training.run import pack_run
 
     recipe = tiny_recipe(**FEW)
     progress = train(recipe, cases, tmp_path / "run", steps=2, fold=0)
-    pack_run(tmp_path / "run", tmp_path / "model")
+    monkeypatch.setattr(pack, "choose_postprocessing", lambda recipe, _: (recipe.postprocess, []))
+    pack.pack_run(tmp_path / "run", tmp_path / "model")
     model = volseg.load_model(tmp_path / "model")
     dice: list[list[float]] = []
     for case in split(cases, recipe, 0)[1]:
-        mask = model.predict(volseg.load(case.images[0]), precision="fp32").array
+        mask = model.predict(volseg.load(case.images[0]), engine="torch", precision="fp32").array
         truth = np.asarray(nibabel.load(case.label).dataobj)
         dice.append([2 * np.sum((mask == v) & (truth == v)) / (np.sum(mask == v) + np.sum(truth == v)) for v in (1, 2)])
     best = max(row["dice"] for row in progress.history if row["dice"] is not None)
-    assert np.mean(dice) == pytest.approx(best)
+    # Where two logits of a network that has learnt nothing are all but equal, a voxel may tip.
+    assert np.mean(dice) == pytest.approx(best, abs=2e-4)
 
 
 @pytest.mark.parametrize(
@@ -313,4 +317,4 @@ def test_a_bad_case_is_named_before_anything_is_written(tmp_path: Path, cases: t
     cases[2].images[0].write_bytes(b"\x1f\x8b\x08 not gzip at all")
     with pytest.raises(InputError, match=r"case_2\.nii\.gz"):
         train(tiny_recipe(**FEW), cases, tmp_path / "run")
-    assert not (tmp_path / "run").exists()
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["cache"]

@@ -57,12 +57,24 @@ def show(model: Annotated[str, typer.Argument(help="Bundled name or model folder
 def pack(
     run: Annotated[Path, typer.Argument(help="Folder of a finished training run.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Model folder to write; must not exist.")],
+    fold: Annotated[
+        str | None, typer.Option("--fold", help="Pack this fold alone (a number, or all); every fold otherwise.")
+    ] = None,
+    average: Annotated[
+        bool, typer.Option("--average", help="Average the weights of the folds into one network; it isn't measured.")
+    ] = False,
 ) -> None:
-    """Make a model folder of a finished training run."""
-    from volseg.training.run import pack_run
+    """Make a model folder of a finished training run, with the post-processing that its held-out cases speak for."""
+    from volseg.training.pack import pack_run
 
-    folder = pack_run(run, output)
-    print(f"{output}: model {folder.manifest.recipe.name} with fold {', '.join(folder.manifest.weights)}")
+    folder = pack_run(run, output, fold, average=average)
+    recipe = folder.manifest.recipe
+    print(f"{output}: model {recipe.name} with fold {', '.join(folder.manifest.weights)}")
+    kept = {rule.label for rule in recipe.postprocess if rule.largest_component}
+    if names := [label.name for label in recipe.labels if label.value in kept]:
+        print(f"its largest component alone is kept of: {', '.join(names)}")
+    if average:
+        print("the accuracy of averaged weights isn't measured: no case is unseen by all folds")
 
 
 @app.command("import-nnunet")

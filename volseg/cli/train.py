@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
-from volseg.cli.progress import Line, progress_line
 from volseg.errors import UsageError
-
-if TYPE_CHECKING:
-    from volseg.training.checkpoint import Progress
-    from volseg.training.loop import Report
 
 
 def _folds(text: str | None, count: int) -> list[int | None]:
@@ -24,22 +18,6 @@ def _folds(text: str | None, count: int) -> list[int | None]:
     if text.isdecimal():
         return [int(text)]
     raise UsageError(f"--fold {text}: give a number from 0 to {count - 1}, or cv for all of them")
-
-
-def _reporter(line: Line, name: str) -> Report:
-    begun: list[tuple[float, int]] = []
-
-    def report(progress: Progress, row: dict[str, Any]) -> None:
-        # Reading, planning and the steps before a resumed run's first aren't counted in the time that a step takes.
-        begun.append((time.monotonic(), progress.step))
-        seconds, steps = begun[-1][0] - begun[0][0], begun[-1][1] - begun[0][1]
-        left = f"  {seconds / steps * (progress.total - progress.step) / 60:.1f} min left" if steps else ""
-        text = f"{name}  step {progress.step}/{progress.total}  loss {row['loss']:.4f}{left}"
-        if row["dice"] is not None:
-            line.say(f"{name}  step {progress.step}/{progress.total}  Dice {row['dice']:.4f} on held-out cases")
-        line.update(text)
-
-    return report
 
 
 def train(
@@ -54,6 +32,15 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from the last checkpoint, to the number of steps that it holds.")
     ] = False,
+    start: Annotated[
+        str | None, typer.Option("--from", metavar="MODEL", help="Fine-tune this model: its layers that fit are taken.")
+    ] = None,
+    freeze: Annotated[
+        int, typer.Option(min=0, help="With --from: stages of the encoder that stay as they are, from the first on.")
+    ] = 0,
+    cache: Annotated[
+        Path | None, typer.Option(help="Folder of prepared cases, which several runs may share; RUN/cache otherwise.")
+    ] = None,
 ) -> None:
     """Train a recipe on a dataset."""
     from volseg.config import load_recipe
@@ -61,19 +48,32 @@ def train(
 
     if minutes is not None and steps is not None:
         raise UsageError("give --minutes or --steps, not both")
+    if freeze and start is None:
+        raise UsageError("--freeze is for --from: random weights would stay random")
     loaded = load_recipe(recipe)
     folds = _folds(fold, loaded.training.folds)
     cases = load_dataset(data)
     absent = sorted(set(loaded.training.held_out) - {case.name for case in cases})
 
+    from rich.console import Console
+
+    from volseg.cli.training_table import board
+    from volseg.models import model_path
+    from volseg.models.folder import read_model
+    from volseg.training import events
+    from volseg.training.finetune import Start
+    from volseg.training.heldout import read_scores, table
     from volseg.training.run import Budget, fold_name, train_fold
 
-    with progress_line() as line:
+    begin = None if start is None else Start(read_model(model_path(start)), freeze)
+    names = {number: f"fold {fold_name(number)}" for number in folds}
+    with board(list(names.values()), [label.name for label in loaded.labels]) as shown:
         if absent:
-            line.say(f"the recipe holds out cases that the dataset doesn't have: {', '.join(absent)}")
-        for number in folds:
-            name = f"fold {fold_name(number)}"
-            line.update(f"{name}  reading {len(cases)} cases")
+            shown.say(f"the recipe holds out cases that the dataset doesn't have: {', '.join(absent)}")
+        if not events.installed():
+            shown.say(events.ABSENT)
+        for number, name in names.items():
+            shown.state(name, f"reading {len(cases)} cases")
             progress = train_fold(
                 loaded,
                 cases,
@@ -81,9 +81,14 @@ def train(
                 number,
                 Budget(minutes, steps),
                 resume=resume,
-                report=_reporter(line, name),
-                note=line.say,
+                report=shown.reporter(name),
+                note=shown.say,
+                cache=cache,
+                start=begin,
             )
             best = "" if progress.best is None else f", best Dice {progress.best:.4f} at step {progress.best_step}"
-            line.say(f"{name}  finished at step {progress.step}{best}")
+            shown.state(name, "finished")
+            shown.say(f"{name}  finished at step {progress.step}{best}")
+    if len(folds) > 1:
+        Console(stderr=True, highlight=False, markup=False).print(table(read_scores(output)))
     print(f"{output}: finished. Make a model of it: volseg model pack {output} -o MODEL")

@@ -1,39 +1,46 @@
-"""A training run on disk, and the model folder that is packed from it.
+"""A training run on disk.
 
 ::
 
     RUN/recipe.json            the resolved recipe
-    RUN/fold_<K|all>/          trained_on.json, last.pt, best.pt (where a fold is held out), progress.csv, curves.png
+    RUN/splits.json            which cases each fold holds out
+    RUN/start.json             what the run fine-tunes, if anything
+    RUN/cache/                 prepared cases; they may be removed at any time
+    RUN/fold_<K|all>/          last.pt, best.pt (where a fold is held out), progress.csv, curves.png, usage.json, what
+                               `volseg.training.heldout` writes, and at the end trained_on.json
 """
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from pydantic import ValidationError
-from torch import Tensor
 
 import volseg
-from volseg.config import Recipe, recipe_from_dict, validation_problem
-from volseg.errors import ModelError, TrainingError, UsageError
+from volseg.config import Recipe
+from volseg.errors import UsageError
+from volseg.evaluation.scores import evaluate_pair
 from volseg.files import write_atomically
 from volseg.loaders.dataset import Case
-from volseg.models.folder import ModelFolder, Span, TrainedOn, spans_text, write_model
+from volseg.models.folder import Span, TrainedOn
 from volseg.network.unet import check_window
-from volseg.training.checkpoint import BEST, LAST, Progress, load_checkpoint
-from volseg.training.dataset import TrainingCase, prepare_case
-from volseg.training.folds import split
+from volseg.training.cache import CaseCache
+from volseg.training.checkpoint import BEST, LAST, Progress, load_checkpoint, save_checkpoint
+from volseg.training.dataset import TrainingCase
+from volseg.training.events import logged, open_events
+from volseg.training.finetune import Start, check_start, start_from, write_start
+from volseg.training.folds import check_splits, make_splits, split, write_splits
+from volseg.training.heldout import score_cases, write_cross_validation
 from volseg.training.loop import Report, Trainer
+from volseg.training.report import write_report, write_worst
+from volseg.training.usage import Meter
 from volseg.volume import LabelVolume
 
-RECIPE, TRAINED_ON = "recipe.json", "trained_on.json"
+RECIPE, TRAINED_ON, CACHE = "recipe.json", "trained_on.json", "cache"
 
 
 @dataclass(frozen=True)
@@ -94,6 +101,37 @@ def _checked_split(recipe: Recipe, cases: Sequence[Case], fold: int | None) -> t
     return training, validation
 
 
+def _check_run(recipe: Recipe, run: Path, folder: Path, *, resume: bool) -> None:
+    """UsageError where the folder holds something that this call would overwrite, or go on with otherwise."""
+    if (folder / LAST).exists() and not resume:
+        raise UsageError(f"{folder}: holds a run already; go on with --resume, or choose another folder")
+    if (run / RECIPE).exists() and (run / RECIPE).read_bytes() != _content(recipe):
+        raise UsageError(f"{run}: holds a run with another recipe ({RECIPE}); use that one, or choose another folder")
+
+
+def _content(recipe: Recipe) -> bytes:
+    return recipe.model_dump_json(indent=1).encode()
+
+
+def _make_folder(folder: Path) -> None:
+    """Make a fold's folder; what a killed run left half written is removed."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{folder}: this folder can't be made: {error.strerror}") from error
+    for part in folder.glob(".*.part"):
+        part.unlink(missing_ok=True)
+
+
+def _scoring_seconds(validation: Sequence[TrainingCase]) -> float:
+    """About what `score_cases` takes beside the network: the first case against itself, for each of them."""
+    if not validation:
+        return 0.0
+    start = time.perf_counter()
+    evaluate_pair(validation[0].reference, validation[0].reference)
+    return 2 * (time.perf_counter() - start) * len(validation)
+
+
 def train_fold(
     recipe: Recipe,
     cases: Sequence[Case],
@@ -104,8 +142,11 @@ def train_fold(
     resume: bool,
     report: Report,
     note: Callable[[str], None] = lambda _: None,
+    cache: Path | None = None,
+    start: Start | None = None,
+    fingerprint: str | None = None,
 ) -> Progress:
-    """Train one model of a run.
+    """Train one model of a run, and score it on the cases that its fold holds out.
 
     Parameters
     ----------
@@ -120,17 +161,23 @@ def train_fold(
     budget
         How long.
     resume
-        Go on from the run's last checkpoint, where there is one.
+        Go on from the run's last checkpoint, where there is one; a fold that is finished stays as it is.
     report
         See `Trainer`.
     note
-        Takes a line for each thing that is unusual about a case's labels.
+        Takes a line for each thing that is unusual.
+    cache
+        Folder of prepared cases, ``RUN/cache`` unless given.
+    start
+        Model to fine-tune.
+    fingerprint
+        Of the dataset, for the report.
 
     Raises
     ------
     UsageError
-        The folder holds a run already and `resume` is off, or one with another recipe; the fold isn't one of the
-        recipe's, or holds out no case; the window doesn't fit the network.
+        The folder holds a run already and `resume` is off, or one with another recipe, other cases or another start;
+        the fold isn't one of the recipe's, or holds out no case; the window doesn't fit the network.
     TrainingError
         Training can't go on.
     RefusalError
@@ -138,125 +185,69 @@ def train_fold(
     """
     started = time.perf_counter()
     folder = run / f"fold_{fold_name(fold)}"
+    chosen, splits = _checked_split(recipe, cases, fold), make_splits(cases, recipe)
+    _check_run(recipe, run, folder, resume=resume)
+    check_splits(run, splits)
+    check_start(run, start)
+    if (folder / TRAINED_ON).exists():
+        return Progress(**load_checkpoint(folder / LAST)["progress"])
     goes_on = (folder / LAST).exists()
-    content = recipe.model_dump_json(indent=1).encode()
-    chosen = _checked_split(recipe, cases, fold)
-    if goes_on and not resume:
-        raise UsageError(f"{folder}: holds a run already; go on with --resume, or choose another folder")
-    if (run / RECIPE).exists() and (run / RECIPE).read_bytes() != content:
-        raise UsageError(f"{run}: holds a run with another recipe ({RECIPE}); use that one, or choose another folder")
-    training, validation = ([prepare_case(case, recipe) for case in part] for part in chosen)
-    for case in (*training, *validation):
-        for text in case.notes:
-            note(f"{case.name}: {text}")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"{folder}: this folder can't be made: {error.strerror}") from error
-    write_atomically(run / RECIPE, content)
-    trainer = Trainer(recipe, training, validation, folder, report)
-    total = budget.steps or recipe.training.steps
+    store = CaseCache(cache or run / CACHE, recipe, note)
+    training, validation = ([store.get(case) for case in part] for part in chosen)
+    _tell(recipe, training, validation, note)
+    _make_folder(folder)
+    write_atomically(run / RECIPE, _content(recipe))
+    write_splits(run, splits)
+    meter = Meter(folder)
+    trainer = Trainer(recipe, training, validation, folder, meter.around(report))
+    if start is not None:
+        write_start(run, start)
+        for text in start_from(trainer, start, fold_name(fold), {case.name for case in validation}):
+            note(text)
     if goes_on:
         trainer.resume()
-    elif budget.minutes is not None:
-        total = trainer.plan_steps(budget.minutes * 60 - (time.perf_counter() - started))
-    progress = trainer.run(total)
+    else:
+        seconds = None if budget.minutes is None else budget.minutes * 60 - (time.perf_counter() - started)
+        trainer.progress.total = (
+            budget.steps or recipe.training.steps
+            if seconds is None
+            else trainer.plan_steps(seconds - _scoring_seconds(validation))
+        )
+        # From now on the number of steps is fixed, and a run that is killed and resumed is the one that wasn't.
+        save_checkpoint(folder / LAST, trainer.state())
+    if (events := open_events(folder, trainer.progress.step)) is not None:
+        trainer.report = logged(trainer, events)
+    progress = trainer.run(trainer.progress.total)
+    if events is not None:
+        events.close()
+    if validation:
+        best = load_checkpoint(folder / (BEST if (folder / BEST).exists() else LAST))
+        weights, step = best["average"], best["progress"]["step"]
+        scores, masks = score_cases(recipe, validation, weights, trainer.precision, folder, step)
+        write_worst(folder, scores, validation, masks)
+    meter.write()
     described = describe_training(training, progress.step, progress.history[-1]["seconds"])
     write_atomically(folder / TRAINED_ON, described.model_dump_json(indent=1).encode())
+    write_cross_validation(run)
+    write_report(run, fingerprint)
     return progress
 
 
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path}: can't be read; is its folder a finished run of volseg train? ({error})") from error
-
-
-def _read_trained_on(path: Path) -> TrainedOn:
-    try:
-        return TrainedOn.model_validate(_read_json(path))
-    except ValidationError as error:
-        raise ModelError(f"{path}: {validation_problem(error)}") from error
-
-
-def _merge(parts: Sequence[TrainedOn]) -> TrainedOn:
-    """One description of several folds' training cases."""
-
-    def widest(spans: Sequence[Span]) -> Span:
-        return min(low for low, _ in spans), max(high for _, high in spans)
-
-    first = parts[0]
-    volumes = [part.volumes_ml for part in parts if part.volumes_ml is not None]
-    known = len(volumes) == len(parts)  # not in runs of earlier versions
-    by_axis = {
-        name: tuple(widest(spans) for spans in zip(*(getattr(part, name) for part in parts), strict=True))
-        for name in ("spacing_mm", "extent_mm", "intensity")
-    }
-    return first.model_copy(
-        update={
-            **by_axis,
-            "volumes_ml": {name: widest([each[name] for each in volumes]) for name in volumes[0]} if known else None,
-            "cases": tuple(sorted({name for part in parts for name in part.cases})),
-            "steps": max(part.steps or 0 for part in parts),
-            "seconds": round(sum(part.seconds or 0.0 for part in parts), 1),
-        }
-    )
-
-
-def pack_run(run: Path, folder: Path) -> ModelFolder:
-    """Make a model folder of a finished run: every fold in it becomes a member of the ensemble.
-
-    The weights are the averaged ones: those of the best validation where a fold was held out, the last ones otherwise.
-
-    Raises
-    ------
-    ModelError
-        No run there, or one with an unfinished fold.
-    """
-    recipe = recipe_from_dict(_read_json(run / RECIPE), str(run / RECIPE))
-    states: dict[str, dict[str, Tensor]] = {}
-    parts, metrics = [], {}
-    for path in sorted(run.glob("fold_*")):
-        name = path.name.removeprefix("fold_")
-        if not (path / TRAINED_ON).exists():
-            raise ModelError(f"{path}: is unfinished; go on with volseg train --resume, or remove it")
-        try:
-            state = load_checkpoint(path / (BEST if (path / BEST).exists() else LAST))
-        except TrainingError as error:
-            raise ModelError(str(error)) from error
-        states[name] = state["average"]
-        parts.append(_read_trained_on(path / TRAINED_ON))
-        rows = [row for row in state["progress"]["history"] if row["dice"] is not None]
-        metrics[name] = {key: value for key, value in rows[-1].items() if key.startswith("dice")} if rows else {}
-    if not states:
-        raise ModelError(f"{run}: holds no finished training (fold_all, fold_0, ...)")
-    merged = _merge(parts)
-    return write_model(
-        folder, recipe, merged, states, card=_card(recipe, merged, metrics), metrics={"validation": metrics}
-    )
-
-
-def _card(recipe: Recipe, trained_on: TrainedOn, metrics: dict[str, dict[str, float]]) -> str:
-    """A model card with what is known; what the data are and where it fails is for a person to add."""
-    inputs = ", ".join(f"{channel.name} ({'/'.join(channel.modalities)})" for channel in recipe.channels)
-    lines = [
-        f"# {recipe.name} {recipe.version}",
-        "",
-        recipe.description or "No description.",
-        "",
-        f"- labels: {', '.join(f'{label.value} {label.name}' for label in recipe.labels)}",
-        f"- input: {inputs}",
-        f"- trained on {len(trained_on.cases)} cases (listed in model.json), {trained_on.steps} steps,"
-        f" {trained_on.minutes:.0f} minutes on {trained_on.threads} threads, with volseg {trained_on.volseg}",
-        f"- their spacing: {spans_text(trained_on.spacing_mm)}, their field of view:"
-        f" {spans_text(trained_on.extent_mm)} (D x H x W, {recipe.orientation})",
-        "",
-        "| fold | " + " | ".join(label.name for label in recipe.labels) + " |",
-        "|---|" + "---|" * len(recipe.labels),
-    ]
-    for fold, scores in metrics.items():
-        cells = [scores.get(f"dice {label.name}") for label in recipe.labels]
-        shown = ["not validated" if cell is None else f"Dice {cell:.4f}" for cell in cells]
-        lines.append(f"| {fold} | " + " | ".join(shown) + " |")
-    return "\n".join(lines) + "\n"
+def _tell(
+    recipe: Recipe, training: Sequence[TrainingCase], validation: Sequence[TrainingCase], note: Callable[[str], None]
+) -> None:
+    """What is unusual about the cases."""
+    for case in (*training, *validation):
+        for text in case.notes:
+            note(f"{case.name}: {text}")
+    if not any(case.foreground for case in training):
+        note("no training case has a labelled voxel: the network will learn to find nothing")
+    for label in recipe.labels:
+        values = set(label.members or (label.value,))
+        if not any(values & set(case.foreground) for case in training) and any(case.foreground for case in training):
+            note(f"no training case has a voxel of {label.name!r}: the network will not learn it")
+    sizes = [case.prepared.tensor_CDHW.shape[1:] for case in training]
+    if all(any(size < length for size, length in zip(shape, recipe.window, strict=True)) for shape in sizes):
+        largest = " x ".join(str(max(shape[axis] for shape in sizes)) for axis in range(3))
+        window = " x ".join(map(str, recipe.window))
+        note(f"every training case is smaller than the window of {window} (at most {largest}): 0 is put around them")

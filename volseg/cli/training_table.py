@@ -1,0 +1,110 @@
+"""A table of a training's folds on the terminal, redrawn as they go on; plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from volseg.cli.progress import Line, progress_line
+
+if TYPE_CHECKING:
+    from volseg.training.checkpoint import Progress
+    from volseg.training.loop import Report
+
+
+@dataclass
+class _Row:
+    """One fold's line of the table."""
+
+    state: str = "waits"
+    cells: dict[str, str] = field(default_factory=dict)
+
+
+class Board:
+    """Where each fold stands.
+
+    Parameters
+    ----------
+    names
+        Of the folds, in their order.
+    labels
+        Names of the labels.
+    line
+        Takes what is said, and all of it where there is no terminal.
+    """
+
+    def __init__(self, names: Sequence[str], labels: Sequence[str], line: Line) -> None:
+        self.labels, self.line = labels, line
+        self.rows = {name: _Row() for name in names}
+        self.live: Live | None = None
+
+    def say(self, text: str) -> None:
+        """Print a line that stays."""
+        if self.live is None:
+            self.line.say(text)
+        else:
+            self.live.console.print(text, markup=False, highlight=False)
+
+    def state(self, name: str, text: str) -> None:
+        """What a fold does now."""
+        self.rows[name].state = text
+        if self.live is None:
+            self.line.update(f"{name}  {text}")
+        else:
+            self.live.update(self.table())
+
+    def reporter(self, name: str) -> Report:
+        """What the trainer of a fold calls."""
+        begun: list[tuple[float, int]] = []
+
+        def report(progress: Progress, row: dict[str, Any]) -> None:
+            # Reading, planning and the steps before a resumed run's first aren't counted in the time of a step.
+            begun.append((time.monotonic(), progress.step))
+            seconds, steps = begun[-1][0] - begun[0][0], begun[-1][1] - begun[0][1]
+            left = f"  {seconds / steps * (progress.total - progress.step) / 60:.1f} min left" if steps else ""
+            if row["dice"] is not None:
+                if self.live is None:
+                    self.say(f"{name}  step {progress.step}/{progress.total}  Dice {row['dice']:.4f} on held-out cases")
+                self.rows[name].cells |= {
+                    key: f"{row[f'dice {key}']:.4f}" for key in self.labels if row[f"dice {key}"] is not None
+                } | {"mean": f"{row['dice']:.4f}"}
+            if progress.best is not None:
+                self.rows[name].cells["best"] = f"{progress.best:.4f}"
+            self.rows[name].cells["loss"] = f"{row['loss']:.4f}"
+            shown = f"step {progress.step}/{progress.total}"
+            self.state(name, f"{shown}{left}" if self.live else f"{shown}  loss {row['loss']:.4f}{left}")
+
+        return report
+
+    def table(self) -> Table:
+        """The table as it stands."""
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+        table.add_column("")
+        table.add_column("State")
+        # Labels in columns of their own where they fit a terminal.
+        columns = ["loss", *(self.labels if 1 < len(self.labels) <= 4 else ()), "mean", "best"]
+        for column in columns:
+            table.add_column("loss" if column == "loss" else f"Dice {column}", justify="right", overflow="fold")
+        for name, row in self.rows.items():
+            table.add_row(name, row.state, *(row.cells.get(column, "") for column in columns))
+        return table
+
+
+@contextmanager
+def board(names: Sequence[str], labels: Sequence[str], console: Console | None = None) -> Iterator[Board]:
+    """A `Board`, live where stderr is a terminal; `console` stands for it."""
+    console = console or Console(stderr=True)
+    with progress_line() as line:
+        shown = Board(names, labels, line)
+        if not console.is_terminal:
+            yield shown
+            return
+        with Live(shown.table(), console=console, refresh_per_second=2) as shown.live:
+            yield shown

@@ -1,0 +1,143 @@
+"""``RUN/report.html``: what was trained, how it went, and where it fails."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from volseg.config import Recipe, recipe_from_dict
+from volseg.evaluation.statistics import METRICS
+from volseg.files import write_atomically
+from volseg.report.comparison import draw_comparison
+from volseg.report.html import Page
+from volseg.report.pictures import png
+from volseg.training.dataset import TrainingCase
+from volseg.training.finetune import read_start
+from volseg.training.folds import read_splits
+from volseg.training.heldout import CaseScores, FoldScores, choose_postprocessing, number, read_scores, summaries
+from volseg.training.usage import USAGE, read_usage
+from volseg.volume import LabelVolume, Volume
+
+REPORT = "report.html"
+#: Cases of a fold that are drawn, and of all folds that the report shows.
+WORST = 3
+
+
+def worst(cases: Sequence[CaseScores], count: int = WORST) -> list[CaseScores]:
+    """The cases of the lowest mean Dice, lowest first; those without a label in a mask don't count."""
+    return sorted((case for case in cases if case.dice is not None), key=lambda case: (case.dice or 0.0, case.case))[
+        :count
+    ]
+
+
+def shown_volume(case: TrainingCase) -> Volume:
+    """What the network sees of a case's first channel, put on the source's grid by the nearest voxel."""
+    tensor, axes, box = case.prepared.tensor_CDHW[0].numpy(), case.prepared.axes, case.prepared.box
+    turned = np.full(case.prepared.zoomed or case.prepared.turned_shape, tensor.min(), np.float32)
+    nearest = (
+        ((np.arange(size) + 0.5) * have / size).astype(int) for size, have in zip(box.shape, tensor.shape, strict=True)
+    )
+    turned[box.slices] = tensor[np.ix_(*nearest)]
+    if turned.shape != case.prepared.turned_shape:
+        back = (
+            ((np.arange(size) + 0.5) * have / size).astype(int)
+            for size, have in zip(case.prepared.turned_shape, turned.shape, strict=True)
+        )
+        turned = turned[np.ix_(*back)]
+    return Volume(axes.inverse().apply(turned), case.prepared.source, case.reference.source)
+
+
+def write_worst(
+    folder: Path, scores: FoldScores, cases: Sequence[TrainingCase], masks: Mapping[str, LabelVolume]
+) -> None:
+    """Draw the fold's worst cases, ``worst_1.png`` first."""
+    by_name = {case.name: case for case in cases}
+    for rank, found in enumerate(worst(scores.cases), start=1):
+        case = by_name[found.case]
+        text = f"{case.name}, mean Dice {number(found.dice)}"
+        picture = draw_comparison(shown_volume(case), masks[case.name], case.reference, text)
+        write_atomically(folder / f"worst_{rank}.png", png(picture))
+
+
+def write_report(run: Path, fingerprint: str | None = None) -> None:
+    """Write the report of what there is of a run; `fingerprint`, of its dataset, is shown as it is."""
+    recipe = recipe_from_dict(json.loads((run / "recipe.json").read_text(encoding="utf-8")), str(run / "recipe.json"))
+    scores, folds = read_scores(run), sorted(run.glob("fold_*"))
+    page = Page(f"Training of {recipe.name} {recipe.version}", recipe.description)
+    _about(page, run, recipe)
+    if fingerprint:
+        page.heading("Dataset")
+        page.folded("Fingerprint", fingerprint)
+    if scores:
+        _scores(page, recipe, scores)
+        _worst_cases(page, run, scores)
+    page.heading("Curves")
+    for folder in folds:
+        if (folder / "curves.png").exists():
+            page.picture((folder / "curves.png").read_bytes(), folder.name)
+    _usage(page, folds)
+    page.heading("Recipe")
+    page.folded("The resolved recipe", recipe.model_dump_json(indent=2))
+    write_atomically(run / REPORT, page.render().encode())
+
+
+def _about(page: Page, run: Path, recipe: Recipe) -> None:
+    splits, start = read_splits(run), read_start(run)
+    if splits:
+        cases = sum(len(part) for part in splits.folds)
+        held = f"; {len(splits.held_out)} kept apart" if splits.held_out else ""
+        page.paragraph(
+            f"{cases} cases of {splits.patients} patients in {len(splits.folds)} folds (seed {splits.seed}){held}."
+        )
+    page.paragraph(f"Started from {f'model {start.model} (sha256 {start.sha256})' if start else 'random weights'}.")
+    page.paragraph(f"Labels: {', '.join(label.name for label in recipe.labels)}.")
+
+
+def _scores(page: Page, recipe: Recipe, scores: Mapping[int, FoldScores]) -> None:
+    page.heading("Scores on held-out cases")
+    page.paragraph(
+        f"Folds {', '.join(map(str, scores))}; each case was predicted by a model that didn't train on it. The interval"
+        " is that of the mean, 95 %, by bootstrap over cases."
+    )
+    rows = []
+    for summary in summaries(scores):
+        for key, name in METRICS.items():
+            found = summary.metrics[key]
+            interval = "-" if found.ci_low is None else f"{found.ci_low:.4f} to {found.ci_high:.4f}"
+            shown = [number(value) for value in (found.mean, found.std, found.median, found.minimum, found.maximum)]
+            rows.append([f"{summary.name}, {name}", str(found.n), shown[0], interval, *shown[1:]])
+    page.table(("Label and metric", "n", "Mean", "95 % CI", "SD", "Median", "Min", "Max"), rows)
+    _, told = choose_postprocessing(recipe, scores)
+    page.paragraph(
+        "Post-processing that these cases speak for: " + ("; ".join(told) or "none beside the recipe's") + "."
+    )
+
+
+def _worst_cases(page: Page, run: Path, scores: Mapping[int, FoldScores]) -> None:
+    page.heading("Worst cases")
+    ranked = [
+        (case, fold, rank) for fold, found in scores.items() for rank, case in enumerate(worst(found.cases), start=1)
+    ]
+    for case, fold, rank in sorted(ranked, key=lambda item: item[0].dice or 0.0)[:WORST]:
+        path = run / f"fold_{fold}" / f"worst_{rank}.png"
+        labels = ", ".join(f"{score.name} {number(score.dice)}" for score in case.labels)
+        if path.exists():
+            page.picture(path.read_bytes(), f"{case.case}, held out by fold {fold}; Dice: {labels}")
+
+
+def _usage(page: Page, folds: Sequence[Path]) -> None:
+    page.heading("Time and energy")
+    rows, unknown = [], False
+    for folder in folds:
+        if not (folder / USAGE).exists():
+            continue
+        used = read_usage(folder)
+        energy = "not known" if used.energy_joules is None else f"{used.energy_joules / 3.6e6:.3f} kWh"
+        unknown |= used.energy_joules is None
+        rows.append([folder.name, f"{used.wall_seconds / 60:.1f} min", f"{used.cpu_seconds / 3600:.2f} h", energy])
+    page.table(("Fold", "Wall time", "Processor time", "Energy of the processors"), rows)
+    if unknown:
+        page.paragraph("This machine doesn't let its energy counters be read (Linux's RAPL needs root).")
