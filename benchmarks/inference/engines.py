@@ -34,7 +34,8 @@ from benchmarks.inference.variants import dice
 from volseg.inference.engines import Engine, EngineChoice, PrecisionChoice
 from volseg.inference.engines.choice import make_engine
 from volseg.inference.engines.torch import TorchEngine, native_bf16
-from volseg.inference.predictor import Model, Options, load_model
+from volseg.inference.options import Options
+from volseg.inference.predictor import Model, load_model
 from volseg.network.unet import UNet
 
 #: Of each timing, so often; the least is taken.

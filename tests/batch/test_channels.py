@@ -18,7 +18,8 @@ from tests.tiny import Array, model_of, scan, threshold_recipe, threshold_weight
 from volseg.batch.case import Job
 from volseg.batch.runner import run_batch
 from volseg.errors import UsageError
-from volseg.inference.predictor import Model, Options, load_model
+from volseg.inference.options import Options
+from volseg.inference.predictor import Model, load_model
 
 SHAPE = (12, 10, 9)
 AFFINE = dicom_files.lps_affine((1, 1, 1), directions=dicom_files.rotation(5, -8, 12))

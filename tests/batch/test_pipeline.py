@@ -19,7 +19,8 @@ from volseg.batch.case import Job
 from volseg.batch.pipeline import fit_together, run_cases
 from volseg.batch.runner import run_batch
 from volseg.geometry import Geometry
-from volseg.inference.predictor import Model, Options, load_model
+from volseg.inference.options import Options
+from volseg.inference.predictor import Model, load_model
 from volseg.volume import Source, Volume
 
 WAIT_S = 20

@@ -19,7 +19,8 @@ from volseg.batch.case import Job
 from volseg.batch.ledger import discard
 from volseg.batch.runner import run_batch
 from volseg.errors import ExportError
-from volseg.inference.predictor import Model, Options, load_model
+from volseg.inference.options import Options
+from volseg.inference.predictor import Model, load_model
 from volseg.models.folder import TrainedOn
 
 SHAPE = (9, 12, 14)

@@ -22,7 +22,8 @@ from volseg.batch.case import Job
 from volseg.batch.runner import exit_code, run_batch
 from volseg.errors import CODES, InputError, UsageError
 from volseg.export import FORMATS
-from volseg.inference.predictor import Model, Options, load_model
+from volseg.inference.options import Options
+from volseg.inference.predictor import Model, load_model
 
 SHAPE = (35, 44, 33)
 KEYS = [

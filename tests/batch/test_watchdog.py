@@ -14,7 +14,8 @@ from tests.tiny import scan, threshold_model, write_nifti
 from volseg.batch.case import Job
 from volseg.batch.runner import run_batch
 from volseg.batch.watchdog import Watchdog
-from volseg.inference.predictor import Options, load_model
+from volseg.inference.options import Options
+from volseg.inference.predictor import load_model
 
 QUIET_S = 0.08
 WAIT_S = 20

@@ -283,3 +283,14 @@ def test_many_labels_take_one_line_of_a_terminal() -> None:
     assert shown.endswith("c7 6.00 ml and 110 more labels")
     few = _outcome({"status": "empty", "labels": labels[:1]}, Path())
     assert few == "c1 0.00 ml"
+
+
+def test_maps_are_written_where_they_are_asked_for(volseg_: Command, tmp_path: Path, model: Path) -> None:
+    source = write_nifti(tmp_path / "scan.nii.gz", scan(SHAPE))
+    done = volseg_(
+        "predict", source, "-o", tmp_path / "out", "--model", model, "--labels", "2", "--probabilities", "--entropy"
+    )
+    assert done.code == 0, done.err
+    found = [name for name in files_in(tmp_path / "out" / "scan") if name.startswith("probabilities/")]
+    names = ("0-background", "2-Posterior_hippocampus", "entropy")
+    assert found == [f"probabilities/{name}.nii.gz" for name in names]

@@ -19,7 +19,8 @@ from tests.tiny import Array, model_of, scan, threshold_recipe, threshold_weight
 from volseg.batch.case import Job
 from volseg.batch.runner import mismatch
 from volseg.geometry import Geometry
-from volseg.inference.predictor import Model, Options
+from volseg.inference.options import Options
+from volseg.inference.predictor import Model
 from volseg.loaders import find
 from volseg.volume import Volume
 

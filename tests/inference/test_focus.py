@@ -15,7 +15,8 @@ from tests.inference.test_stream import Random, prepared_of, recipe_of
 from tests.tiny import threshold_model
 from volseg.geometry import Geometry
 from volseg.inference.focus import focused
-from volseg.inference.predictor import Options, load_model
+from volseg.inference.options import Options
+from volseg.inference.predictor import load_model
 from volseg.inference.stream import Placement, layout_of, stream
 from volseg.preprocess.grid import Box
 from volseg.volume import Source, Volume

@@ -19,7 +19,8 @@ from tests.tiny import (
 )
 from volseg.errors import UsageError
 from volseg.geometry import Geometry
-from volseg.inference.predictor import Model, Options, load_model
+from volseg.inference.options import Options
+from volseg.inference.predictor import Model, load_model
 from volseg.volume import Volume
 
 FIRST, SECOND = (label.name for label in threshold_recipe().labels)

@@ -218,7 +218,7 @@ def test_torch_keeps_its_threads_and_restoring_has_one(monkeypatch: pytest.Monke
     def restore_rows(*given: Any) -> None:
         seen["restore"].add(torch.get_num_threads())
 
-    monkeypatch.setattr("volseg.inference.stream.restore_rows", restore_rows)
+    monkeypatch.setattr("volseg.inference.restorer.restore_rows", restore_rows)
     recipe = recipe_of(window=[4, 4, 4])
     prepared = prepared_of((4, 4, 60), Box((0, 0, 0), (4, 4, 60)), (0, 0, 0))
     try:

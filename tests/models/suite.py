@@ -26,7 +26,8 @@ from volseg.batch.runner import run_batch
 from volseg.inference.engines import Engine, Precision
 from volseg.inference.engines.head import Head
 from volseg.inference.engines.stage1 import Stage1Engine
-from volseg.inference.predictor import Model, Options, load_model
+from volseg.inference.options import Options
+from volseg.inference.predictor import Model, load_model
 from volseg.loaders import find
 from volseg.models.nnunet import import_nnunet
 from volseg.network.unet import UNet, stage1_values

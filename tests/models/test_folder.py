@@ -11,7 +11,8 @@ import torch
 
 from tests.tiny import TRAINED_ON, model_of, threshold_model, threshold_weights, tiny_recipe, untrained_model
 from volseg.errors import ModelError, UsageError
-from volseg.inference.predictor import Model, Options, load_model
+from volseg.inference.options import Options
+from volseg.inference.predictor import Model, load_model
 from volseg.models import bundled_models, model_path
 from volseg.models.folder import read_model, weight_file, write_model
 from volseg.network.unet import UNet

@@ -14,7 +14,8 @@ import pytest
 from tests.models.suite import RECORDED, results_of, unpacked
 from volseg.errors import ModelError, RefusalError
 from volseg.inference.memory import Plan
-from volseg.inference.predictor import Model, Options, load_model
+from volseg.inference.options import Options
+from volseg.inference.predictor import Model, load_model
 from volseg.loaders import find
 from volseg.models.folder import read_model
 from volseg.models.nnunet import import_nnunet

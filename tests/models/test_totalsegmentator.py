@@ -11,7 +11,8 @@ import pytest
 from numpy.lib.npyio import NpzFile
 
 import volseg
-from volseg.inference.predictor import Model, Options, load_model
+from volseg.inference.options import Options
+from volseg.inference.predictor import Model, load_model
 from volseg.models.nnunet import import_nnunet
 from volseg.preprocess import prepare
 from volseg.volume import Volume

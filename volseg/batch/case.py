@@ -22,8 +22,10 @@ from volseg.export import FORMATS
 from volseg.export.maps import write_maps
 from volseg.geometry import Geometry
 from volseg.inference.engines import Engine
+from volseg.inference.fit import Mismatch
 from volseg.inference.memory import Plan
-from volseg.inference.predictor import Mismatch, Model, Options, Prediction, Ready
+from volseg.inference.options import Options
+from volseg.inference.predictor import Model, Prediction, Ready
 from volseg.inference.quality import border_sides, quality_flags
 from volseg.inference.restore import on_grid
 from volseg.inference.stream import Streamed

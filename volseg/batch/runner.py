@@ -10,7 +10,7 @@ from volseg.batch.case import Case, Job
 from volseg.batch.pipeline import run_cases
 from volseg.batch.watchdog import Stalled, Watchdog
 from volseg.errors import InputError, UsageError
-from volseg.inference.predictor import Mismatch
+from volseg.inference.fit import Mismatch
 from volseg.loaders import Candidate, find
 from volseg.loaders.channels import compose
 from volseg.resample import straight_grid

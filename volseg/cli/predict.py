@@ -149,7 +149,8 @@ def predict(
     from volseg.batch.case import Job
     from volseg.batch.runner import exit_code, run_batch
     from volseg.inference.memory import parse_size
-    from volseg.inference.predictor import Options, load_model
+    from volseg.inference.options import Options
+    from volseg.inference.predictor import load_model
 
     root = path if path.is_dir() else path.parent
     with progress_line() as line:

@@ -14,8 +14,9 @@ from volseg.config import Recipe
 from volseg.errors import RefusalError, UsageError
 from volseg.inference.engines import Engine
 from volseg.inference.layout import Layout
+from volseg.inference.restorer import RESTORERS
 from volseg.inference.sliding import passes_at_once
-from volseg.inference.stream import RESTORERS, Placement, slab_values
+from volseg.inference.stream import Placement, slab_values
 from volseg.preprocess import model_shape
 from volseg.preprocess.grid import model_axes
 from volseg.volume import Volume

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-
-import torch
 
 from volseg.config import PostprocessRule, Recipe
 from volseg.errors import InputError, ModelError, UsageError
@@ -16,72 +13,22 @@ from volseg.inference.engines import Engine, EngineChoice, PrecisionChoice
 from volseg.inference.engines.choice import make_engine
 from volseg.inference.engines.head import leaves_head
 from volseg.inference.engines.stage1 import Stage1Engine
+from volseg.inference.fit import Mismatch, range_mismatch
 from volseg.inference.focus import narrowed
 from volseg.inference.maps import MapKinds, Maps
 from volseg.inference.memory import Plan, plan_memory
+from volseg.inference.options import Options, check_device
 from volseg.inference.quality import Quality
 from volseg.inference.restore import on_grid
-from volseg.inference.stream import Progress, Streamed, stream
+from volseg.inference.stream import Streamed, stream
 from volseg.inference.threads import one_thread
 from volseg.models import model_path
-from volseg.models.folder import ModelFolder, Span, TrainedOn, read_model
+from volseg.models.folder import ModelFolder, read_model
 from volseg.network.unet import UNet, check_window, stage1_values
 from volseg.postprocess.rules import apply_rules
 from volseg.preprocess import Prepared, prepare
-from volseg.preprocess.grid import model_axes
 from volseg.preprocess.stage1 import prepare_second
 from volseg.volume import Label, LabelVolume, Volume, canonical_modality
-
-#: How far a spacing or field of view may lie outside the range of the training cases, as a factor.
-RANGE_MARGIN = 1.25
-
-
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """How a model is run.
-
-    Attributes
-    ----------
-    mirroring
-        Average mirrored passes; None: as the recipe says.
-    engine, precision
-        What runs the network; ``auto`` as `volseg.inference.engines.choice` says.
-    folds
-        Names of the folds to average; empty: all.
-    device
-        ``cpu``, ``cuda`` or ``mps``.
-    labels
-        Names or values of the labels to find; empty: all.
-    tile_step
-        Largest step from window to window, as a share of the window; None: as the recipe says.
-    coarse_to_fine
-        Find in as few windows as cover the scan where labels are, and look there alone with the usual steps.
-    probabilities, entropy
-        Also make maps of each label's probability, and of the entropy of what the network says.
-    memory
-        Bytes that the process may hold; labels don't depend on it. None: what the machine has.
-    planned
-        Called with what a scan will take, before it is segmented.
-    progress
-        Called after each window with the number that are done, and of all.
-    staged
-        Called with what comes, before either stage of a cascade: ``"first stage"``.
-    """
-
-    mirroring: bool | None = None
-    engine: EngineChoice = "auto"
-    precision: PrecisionChoice = "auto"
-    folds: tuple[str, ...] = ()
-    device: str = "cpu"
-    labels: tuple[str, ...] = ()
-    tile_step: float | None = None
-    coarse_to_fine: bool = False
-    probabilities: bool = False
-    entropy: bool = False
-    memory: int | None = None
-    planned: Callable[[Plan], None] | None = field(default=None, compare=False)
-    progress: Progress | None = field(default=None, compare=False)
-    staged: Callable[[str], None] | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -133,39 +80,8 @@ class Prediction:
     seconds: dict[str, float]
 
 
-@dataclass(frozen=True)
-class Mismatch:
-    """Why a scan doesn't fit a model; `code` is a key of `volseg.errors.CODES`."""
-
-    code: str
-    reason: str
-
-
 def _since(start: float) -> float:
     return round(time.perf_counter() - start, 4)
-
-
-def _outside(value: float, span: Span) -> bool:
-    return not span[0] / RANGE_MARGIN <= value <= span[1] * RANGE_MARGIN
-
-
-def _span(span: Span) -> str:
-    return f"{span[0]:g}" if span[0] == span[1] else f"{span[0]:g} to {span[1]:g}"
-
-
-def range_mismatch(geometry: Geometry, recipe: Recipe, trained_on: TrainedOn) -> Mismatch | None:
-    """Say where spacing or field of view lie beyond the training cases' by more than `RANGE_MARGIN`."""
-    turned = geometry.turned(model_axes(geometry, recipe))
-    quantities: tuple[tuple[str, str, Sequence[float], Sequence[Span] | None], ...] = (
-        ("spacing", "spacing", turned.spacing_mm, trained_on.spacing_mm),
-        ("field-of-view", "field of view", turned.extent_mm, trained_on.extent_mm),
-    )
-    for code, name, values, spans in quantities:
-        if spans and any(_outside(value, span) for value, span in zip(values, spans, strict=True)):
-            found = " x ".join(f"{value:.4g}" for value in values)
-            known = " x ".join(_span(span) for span in spans)
-            return Mismatch(code, f"{name} of {found} mm; the model was trained on {known} mm")
-    return None
 
 
 class Model:
@@ -426,20 +342,6 @@ class Model:
         """
         options = Options(mirroring=mirroring, engine=engine, precision=precision, device=device)
         return self.segment(volume, options).labels
-
-
-def check_device(device: str) -> None:
-    """Refuse a device that this machine doesn't have.
-
-    Raises
-    ------
-    UsageError
-        It names those that it has.
-    """
-    present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if not present.get(device, False):
-        here = ", ".join(name for name, is_there in present.items() if is_there)
-        raise UsageError(f"device {device!r} isn't there; this machine has {here}")
 
 
 def load_model(name_or_folder: str | Path) -> Model:

@@ -12,27 +12,25 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import torch
 from torch import Tensor
 from torch.nn import functional
 
 from volseg.config import Recipe
-from volseg.inference.blend import gaussian_weight, weight_sum
-from volseg.inference.decide import Decision, Labels, Sigmoid, Softmax, restore_rows
+from volseg.inference.blend import gaussian_weight
+from volseg.inference.decide import Labels
 from volseg.inference.engines import Engine
 from volseg.inference.engines.head import Head, joined
 from volseg.inference.layout import Layout
 from volseg.inference.maps import MapKinds, Maps
-from volseg.inference.probabilities import output_of
-from volseg.inference.quality import Agreement, Confidence, Quality, by_value
+from volseg.inference.quality import Agreement, Quality, by_value
+from volseg.inference.restorer import RESTORERS, Restorer, Worker
 from volseg.inference.slab import Slab
 from volseg.inference.sliding import Constant, flip_sets, window_values
+from volseg.inference.threads import single_threads
 from volseg.preprocess import Prepared
 from volseg.resample import put_back
 from volseg.volume import LabelVolume, Source
@@ -86,126 +84,6 @@ def layout_of(prepared: Prepared, recipe: Recipe) -> Layout:
     """How a prepared scan is streamed."""
     d, h, w = prepared.tensor_CDHW.shape[1:]
     return Layout((d, h, w), prepared.box.shape, recipe.window, recipe.tile_step, prepared.nearest_axis, prepared.part)
-
-
-class _Restorer:
-    """Rows of the slab to labels, as they become complete."""
-
-    def __init__(
-        self,
-        layout: Layout,
-        slab: Slab,
-        passes: int,
-        head: Head | None,
-        recipe: Recipe,
-        wanted: Collection[int],
-        target: Labels,
-        maps: Maps | None,
-    ) -> None:
-        self.layout, self.slab, self.head, self.target, self.maps = layout, slab, head, target, maps
-        values = [label.value for label in recipe.labels]
-        asked = [value in wanted for value in values]
-        softmax = recipe.output == "softmax"
-        self.decision: Decision = Softmax(torch.tensor([False, *asked])) if softmax else Sigmoid(torch.tensor(asked))
-        self.confidence = Confidence(self.decision, output_of(recipe), recipe.outputs)
-        self.table = np.array([0, *(value * ask for value, ask in zip(values, asked, strict=True))], target.dtype)
-        # Of each axis the part that isn't padding; each pass of a window adds its weight once.
-        places, sums = [], []
-        for axis in layout.turned:
-            (before, _), size = layout.padding[axis], layout.shape[axis]
-            places.append(slice(before, before + size))
-            sums.append(weight_sum(layout.padded[axis], layout.window[axis], layout.step))
-        self.place = (places[1], places[2])
-        self.row_sum = sums[0] * passes
-        self.plane_sum = sums[1][places[1], None] * sums[2][places[2]]
-        self.done = 0
-        self.cleared = 0
-
-    def block(self, block: int) -> None:
-        """Decide one row of blocks, all of whose rows are complete."""
-        layout = self.layout
-        rows = layout.needed[block]
-        divisor = (self.row_sum[rows, None, None] * self.plane_sum).float()
-        values = self.slab.mean(rows, self.place, divisor)
-        logits = values if self.head is None else self.head(values)
-        restore_rows(logits, layout.axes, block, self.decision, self.table, self.target)
-        seen = layout.needed[block - 1].stop if block else rows.start
-        self.confidence.add(logits[max(0, seen - rows.start) :], block)
-        if self.maps is not None:
-            self.maps.add(logits, block)
-
-    def restore(self, row: int) -> None:
-        """Decide what the rows before `row` suffice for, and drop the rows that are no longer needed."""
-        layout = self.layout
-        for block in range(self.done, layout.blocks_before(row)):
-            self.block(block)
-            self.done = block + 1
-        needed = layout.first_needed(row)
-        self.slab.clear(slice(self.cleared, needed))
-        self.cleared = needed
-
-
-#: Threads that restore when the network is done.
-RESTORERS = 2
-
-
-@contextmanager
-def _single_threads() -> Iterator[ThreadPoolExecutor]:
-    """Threads in which torch's operations don't start threads of their own; elsewhere they go on as before.
-
-    Restoring is thousands of small operations: with a second thread they took 4 to 40 times as long on two busy cores,
-    waiting for each other.
-    """
-    # Asking for it also fixes this thread's number, before the other's becomes what new threads begin with.
-    threads = torch.get_num_threads()
-    try:
-        with ThreadPoolExecutor(RESTORERS, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            yield pool
-    finally:
-        torch.set_num_threads(threads)
-
-
-class _Worker:
-    """Restoring, in threads of its own; `waited` is how many seconds that held up the network.
-
-    Parameters
-    ----------
-    overlap
-        Let the network go on meanwhile, and restore several rows of blocks at once when it is done.
-    """
-
-    def __init__(self, restorer: _Restorer, pool: ThreadPoolExecutor, *, overlap: bool) -> None:
-        self.restorer, self.pool, self.overlap = restorer, pool, overlap
-        self.pending: Future[None] | None = None
-        self.waited = 0.0
-
-    def complete(self, row: int) -> None:
-        """The rows before `row` are complete. On return, what the last call gave to do is done, without overlap all."""
-        with self._waiting():
-            self._settle()
-            self.pending = self.pool.submit(self.restorer.restore, row)
-            if not self.overlap:
-                self._settle()
-
-    def finish(self, rows: int) -> None:
-        """All `rows` are complete: return when all is restored."""
-        with self._waiting():
-            self._settle()
-            if self.overlap:
-                blocks = range(self.restorer.done, self.restorer.layout.blocks_before(rows))
-                list(self.pool.map(self.restorer.block, blocks))
-            else:
-                self.pool.submit(self.restorer.restore, rows).result()
-
-    def _settle(self) -> None:
-        if self.pending is not None:
-            self.pending.result()
-
-    @contextmanager
-    def _waiting(self) -> Iterator[None]:
-        start = time.perf_counter()
-        yield
-        self.waited += time.perf_counter() - start
 
 
 def stream(
@@ -272,11 +150,11 @@ def stream(
     passes = len(flips) * (len(engines) if head is None else 1)
     asked = {label.value for label in table} if wanted is None else wanted
     maps = Maps(recipe, layout, prepared, kinds) if kinds else None
-    restorer = _Restorer(layout, slab, passes, head, recipe, asked, target, maps)
+    restorer = Restorer(layout, slab, passes, head, recipe, asked, target, maps)
     agreement = Agreement(restorer.decision, recipe.outputs, layout.window, len(flips) * len(engines))
     start = time.perf_counter()
-    with _single_threads() as pool:
-        worker = _Worker(restorer, pool, overlap=placement.overlap)
+    with single_threads(RESTORERS) as pool:
+        worker = Worker(restorer, pool, overlap=placement.overlap)
         windows = _sum_windows(
             prepared.tensor_CDHW, engines, channels, layout, flips, slab, worker, agreement, progress
         )
@@ -312,7 +190,7 @@ def _sum_windows(
     layout: Layout,
     flips: Sequence[list[int]],
     slab: Slab,
-    worker: _Worker,
+    worker: Worker,
     agreement: Agreement,
     progress: Progress | None,
 ) -> int:

@@ -17,7 +17,8 @@ from volseg.errors import UsageError
 from volseg.geometry import Geometry
 from volseg.inference.engines import Engine, choice, openvino
 from volseg.inference.engines.choice import engine_name, make_engine
-from volseg.inference.predictor import Model, Options
+from volseg.inference.options import Options
+from volseg.inference.predictor import Model
 from volseg.network.unet import UNet
 from volseg.volume import Volume
 
