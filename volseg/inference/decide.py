@@ -119,7 +119,8 @@ class Softmax:
 
     def pick(self, logits: Tensor, classes: Tensor) -> Tensor:
         """Class of the largest logit."""
-        return classes[logits.argmax(-1)]
+        # numpy's is several times as fast as torch's, and promises the first of equal ones.
+        return classes[torch.from_numpy(logits.numpy().argmax(-1))]
 
 
 class Sigmoid:
