@@ -64,7 +64,7 @@ def test_streams_and_exit_codes(tmp_path: Path) -> None:
     done = volseg("predict", "in", "-o", "out", "--model", "model", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (1, "out: 1 done, 1 refused or failed\n")
     told = [line for line in done.stderr.splitlines() if not line.startswith("[")]
-    assert [line.split()[:2] for line in told] == [["refused", "bad"], ["done", "good"]]
+    assert [line.split()[:2] for line in told] == [["refused", "bad"], ["done", "good"], ["engine", "openvino"]]
     assert "in/bad.nii.gz: " in told[0]
     assert "\033" not in done.stderr
 
