@@ -113,7 +113,7 @@ def test_memory_makes_the_network_smaller() -> None:
 
 
 def test_what_can_t_fit_says_so() -> None:
-    assert not chosen(needs((300, 300, 300)), memory=0.7e9).fits
+    assert not chosen(needs((300, 300, 300)), memory=0.6e9).fits
 
 
 def test_a_large_scan_is_seen_coarser() -> None:

@@ -146,8 +146,8 @@ class Names:
         return labels
 
 
-def measure(case: Case, names: Names) -> Measured:
-    """Read a case and measure it.
+def measure(case: Case, names: Names, ignored: int | None = None) -> Measured:
+    """Read a case and measure it; voxels of the value `ignored` have no label.
 
     Raises
     ------
@@ -156,6 +156,8 @@ def measure(case: Case, names: Names) -> Measured:
     """
     volume = _images(case)
     labels = names.read(case, volume)
+    if ignored is not None:
+        labels = labels.with_array(np.where(labels.array == ignored, 0, labels.array).astype(labels.array.dtype))
     turning = AxisMap.between(volume.geometry.orientation, "RAS")
     geometry = volume.geometry.turned(turning)
     content = content_box(turning.apply(volume.array_CIJK)).shape

@@ -174,7 +174,7 @@ def take_fingerprint(dataset: Path, on_case: Callable[[int, int, str], None] = l
     for number, case in enumerate(cases, start=1):
         on_case(number, len(cases), case.name)
         try:
-            measured = measure(case, names)
+            measured = measure(case, names, naming.ignored)
             _check(measured, len(naming.channels) or (len(good[0].channels) if good else 0), naming)
         except VolsegError as error:
             code = error.code if isinstance(error, RefusalError) else "unsupported"
@@ -220,7 +220,7 @@ def _intensities(cases: Sequence[Measured]) -> tuple[Intensities, ...]:
         weights = np.concatenate([np.full(v.sample.size, v.count / max(v.sample.size, 1)) for v in channel])
         low, high = _percentiles(sample, weights, (0.005, 0.995))
         lowest = float(np.median([values.lowest for values in channel]))
-        result.append(Intensities(lowest, low, high, mean, (squares / total) ** 0.5))
+        result.append(Intensities(lowest, low, high, mean, float(squares / total) ** 0.5))
     return tuple(result)
 
 

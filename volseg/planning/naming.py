@@ -41,12 +41,15 @@ class Naming:
         Names, in order.
     regions
         The labels.
+    ignored
+        Value of voxels that nobody judged, nnU-Net's label called ignore.
     """
 
     name: str
     description: str = ""
     channels: tuple[str, ...] = ()
     regions: tuple[Region, ...] = ()
+    ignored: int | None = None
 
     @property
     def overlapping(self) -> bool:
@@ -65,7 +68,7 @@ def read_naming(dataset: Path) -> Naming:
     Raises
     ------
     UsageError
-        Labels that can't be understood, or one called ignore.
+        Labels that can't be understood.
     """
     if not dataset.is_dir():
         return Naming(dataset.stem)
@@ -75,11 +78,13 @@ def read_naming(dataset: Path) -> Naming:
     try:
         channels = tuple(str(given[key]) for key in sorted(given, key=int)) if isinstance(given, dict) else ()
         regions = _regions(content)
+        ignored = content["labels"].get("ignore") if regions else None
+        ignored = None if ignored is None else int(ignored)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UsageError(f"{path}: labels or channels as neither MSD nor nnU-Net has them ({error})") from error
     # An absolute path: a dataset given as "." has a name too.
     name = str(content.get("name") or dataset.resolve().name)
-    return Naming(name, str(content.get("description") or ""), channels, regions)
+    return Naming(name, str(content.get("description") or ""), channels, regions, ignored)
 
 
 def _regions(content: dict[str, Any]) -> tuple[Region, ...]:
@@ -88,9 +93,7 @@ def _regions(content: dict[str, Any]) -> tuple[Region, ...]:
         named = [(name, (int(value),)) for value, name in labels.items()]
     else:  # nnU-Net: {"Anterior": 1}, or {"whole tumour": [1, 2]}
         named = [(name, tuple(value) if isinstance(value, list) else (int(value),)) for name, value in labels.items()]
-    if any(name == "ignore" for name, _ in named):
-        raise ValueError("a label called ignore: no recipe has one; remove it, or give its voxels another label")
-    named = [(name, values) for name, values in named if set(values) != {0}]
+    named = [(name, values) for name, values in named if set(values) != {0} and name != "ignore"]
     if not any(len(values) > 1 for _, values in named):
         return tuple(sorted((Region(value, name, (value,)) for name, (value,) in named), key=lambda r: r.value))
     order = content["regions_class_order"]

@@ -242,16 +242,26 @@ def _network(size: Size, limits: Limits) -> Choice:
     return Choice("network", tuple(choices))
 
 
-def _flips(fingerprint: Fingerprint, orientation: str) -> tuple[list[int], str]:
-    if fingerprint.pairs:
-        named = "; ".join(f"{p.names[0]} and {p.names[1]} (by {p.found_by})" for p in fingerprint.pairs[:4])
-        return [], f"No flips: a mirror would exchange left and right, which labels tell apart: {named}."
+def _flips(fingerprint: Fingerprint, orientation: str) -> tuple[Choice, ...]:
+    """Flips in training, and the labels that change places in them."""
     axis = orientation.index("R")
-    return [axis], f"Along {'DHW'[axis]}, left to right: no label tells the sides apart, so a mirror is another case."
+    along = f"Along {'DHW'[axis]}, left to right"
+    if not fingerprint.pairs:
+        return (Choice("flip_axes", [axis], f"{along}: no label tells the sides apart, so a mirror is another case."),)
+    named = "; ".join(f"{p.names[0]} and {p.names[1]} (by {p.found_by})" for p in fingerprint.pairs[:4])
+    if 2 * len(fingerprint.pairs) < len(fingerprint.regions) or fingerprint.naming.overlapping:
+        why = f"None: a mirror would exchange left and right, which some labels tell apart and others don't: {named}."
+        return (Choice("flip_axes", [], why),)
+    return (
+        Choice("flip_axes", [axis], f"{along}: every label has its counterpart, and the two change places."),
+        Choice("swapped_labels", [list(pair.values) for pair in fingerprint.pairs], f"Pairs: {named}."),
+    )
 
 
 def _mirroring(fingerprint: Fingerprint, orientation: str, size: Size) -> Choice:
-    axes, why = _flips(fingerprint, orientation)
+    # The passes of a prediction can't exchange labels as training does.
+    axes = [] if fingerprint.pairs else [orientation.index("R")]
+    why = "None: labels tell left from right." if fingerprint.pairs else ""
     per_axis = [
         1 + max(0, math.ceil((m - n) / (n / 2))) for m, n in zip(size.median, size.topology.window, strict=True)
     ]
@@ -264,17 +274,19 @@ def _mirroring(fingerprint: Fingerprint, orientation: str, size: Size) -> Choice
 
 
 def _training(fingerprint: Fingerprint, orientation: str, size: Size, limits: Limits) -> Choice:
-    axes, why = _flips(fingerprint, orientation)
-    augmentation = [Choice("flip_axes", axes, why)]
+    augmentation = [*_flips(fingerprint, orientation)]
     if size.coarse_axis is not None:
-        reason = "None: a recipe's rotations are about all axes, and thick slices can't be turned out of their plane."
-        augmentation.append(Choice("rotation_probability", 0.0, reason))
+        degrees = [15.0 if axis == size.coarse_axis else 0.0 for axis in range(3)]
+        augmentation.append(Choice("rotation_degrees", degrees, "Within slices only, since they are thick."))
     steps = max(100, int(limits.minutes * 60 * FOR_STEPS / size.step_s(limits.machine)) // 100 * 100)
     patches = f"No fewer than {FEWEST_PATCHES}; more where time, memory and the number of cases allow."
     count = len(fingerprint.cases)
+    ignored = fingerprint.naming.ignored
+    unjudged = [] if ignored is None else [Choice("ignored_label", ignored, "The dataset's label called ignore.")]
     return Choice(
         "training",
         (
+            *unjudged,
             Choice("steps", steps, f"What fits {limits.minutes:g} minutes by the estimate; --minutes measures."),
             Choice("batch_size", size.batch, patches),
             Choice("learning_rate", 0.002, "These five are what pipelines/hippocampus.yaml was measured with."),
@@ -290,19 +302,12 @@ def _training(fingerprint: Fingerprint, orientation: str, size: Size, limits: Li
 
 
 def _warnings(size: Size, limits: Limits) -> list[str]:
-    notes = []
-    if not size.fits:
-        notes.append(
-            f"even the smallest network doesn't fit: a step is estimated at {size.step_s(limits.machine):.1f} s and"
-            f" {size.cost.step_bytes(size.batch) / 1e9:.1f} GB; give it more --minutes or --memory"
-        )
-    total = size.cost.step_bytes(size.batch) + size.cases_bytes
-    if total > limits.memory:
-        notes.append(
-            f"training holds all cases in memory: {size.cases_bytes / 1e9:.1f} GB at this spacing, {total / 1e9:.1f} GB"
-            f" in all, and --memory is {limits.memory / 1e9:g} GB"
-        )
-    return notes
+    if size.fits:
+        return []
+    return [
+        f"even the smallest network doesn't fit: a step is estimated at {size.step_s(limits.machine):.1f} s and"
+        f" {size.cost.step_bytes(size.batch) / 1e9:.1f} GB; give it more --minutes or --memory"
+    ]
 
 
 def _head(fingerprint: Fingerprint, size: Size, limits: Limits, notes: tuple[str, ...]) -> list[str]:
@@ -322,8 +327,8 @@ def _head(fingerprint: Fingerprint, size: Size, limits: Limits, notes: tuple[str
         *(f"Note: {note}." for note in notes),
         f"Estimated, not measured: {size.cost.step_operations(size.batch) / 1e9:.0f} billion operations a step at"
         f" {machine.operations_per_s / 1e9:.0f} billion a second ({machine.threads} threads,"
-        f" {'bf16' if machine.bf16 else 'fp32'}) are {step_s:.2f} s; memory {held / 1e9:.1f} GB for a step and the"
-        f" process, {size.cases_bytes / 1e9:.1f} GB for the cases.",
+        f" {'bf16' if machine.bf16 else 'fp32'}) are {step_s:.2f} s; memory {held / 1e9:.1f} GB, and"
+        f" {size.cases_bytes / 1e9:.1f} GB of disk for the prepared cases.",
     ]
 
 

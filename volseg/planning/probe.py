@@ -22,6 +22,11 @@ def this_machine() -> Machine:
 
 def probe(recipe: Recipe, machine: Machine) -> float:
     """Seconds of a training step: the network forward and backward on noise, and AdamW. Patches aren't part of it."""
+    with torch.random.fork_rng(devices=[]):
+        return _timed(recipe, machine)
+
+
+def _timed(recipe: Recipe, machine: Machine) -> float:
     torch.manual_seed(recipe.training.seed)
     network = UNet.from_recipe(recipe).to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     optimiser = torch.optim.AdamW(network.parameters())

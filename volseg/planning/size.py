@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from volseg.config import NetworkConfig, Spacing, Triple
-from volseg.planning.cost import PROCESS, Cost, Machine, cost
+from volseg.planning.cost import Cost, Machine, cost
 from volseg.planning.shapes import Topology, coarser, largest_window, smaller, target_spacing, topology
 
 #: Steps that a run of `MINUTES` should hold. With more time both the steps and what a step computes grow as its root
@@ -27,7 +27,7 @@ FEWEST_PATCHES, MOST_OF_DATASET = 2, 0.05
 LEAST_SEEN = 1 / 8
 #: ... but no further than that the smallest label has so many voxels in its median case.
 FEWEST_VOXELS = 200.0
-#: Bytes of a case in memory in training: a voxel on the model's grid beside 4 a channel, on the scan's own, of a label.
+#: Bytes of a prepared case: of a voxel on the model's grid beside 4 a channel, on the scan's own grid, of a label.
 PER_VOXEL, PER_STORED, PER_LABELLED = 4, 2, 12
 
 
@@ -101,7 +101,7 @@ class Size:
     cost
         Of a window.
     cases_bytes
-        All cases in memory.
+        Of all prepared cases, which training keeps on disk and maps into memory.
     fits
         Whether a step keeps to both limits.
     """
@@ -150,15 +150,13 @@ def _at(needs: Needs, limits: Limits, spacing_mm: Spacing) -> Size:
     labelled = needs.labelled_ml * 1000 / math.prod(spacing_mm)
     per_voxel = PER_VOXEL + 4 * needs.channels
     held = round(voxels * per_voxel + needs.stored_voxels * PER_STORED + labelled * PER_LABELLED)
-    # Cases that fill the memory by themselves can't be helped by small windows: a note says so.
-    room = limits.memory - min(held, (limits.memory - PROCESS) // 2)
 
     def sized(found: Topology, base: int, batch: int) -> Size:
         features = tuple(min(base * 2**stage, base * WIDEST) for stage in range(len(found.strides)))
         network = NetworkConfig(features=features, strides=found.strides, kernels=found.kernels)
         counted = cost(network, needs.channels, needs.outputs, found.window)
         in_time = counted.step_operations(batch) <= limits.step_s * limits.machine.operations_per_s
-        fits = in_time and counted.step_bytes(batch) <= room
+        fits = in_time and counted.step_bytes(batch) <= limits.memory
         return Size(spacing_mm, spacing_mm, None, median, found, features, batch, counted, held, fits)
 
     size = _widest(sized, median, spacing_mm)

@@ -67,6 +67,6 @@ def _flow(value: Any) -> str:
         return "[" + ", ".join(map(_flow, value)) + "]"
     if isinstance(value, float):
         # YAML 1.1 takes 1e-05 for a word; it needs the point.
-        shown = repr(value)
+        shown = repr(float(value))  # numpy's numbers are floats that show as np.float64(...)
         return shown if "." in shown else shown.replace("e", ".0e")
     return json.dumps(value, ensure_ascii=False)
