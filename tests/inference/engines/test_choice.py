@@ -62,6 +62,15 @@ def test_auto_is_openvino_on_a_cpu_where_it_can_do_what_is_asked(monkeypatch: py
     assert engine_name("torch", "fp32", "cpu") == "torch"
 
 
+def test_emulated_bf16_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = tiny_recipe()
+    for native in (False, True):
+        bf16(monkeypatch, native=native)
+        engine = make_engine(UNet.from_recipe(recipe), recipe, "torch", "bf16", "cpu", leave_head=False)
+        assert (engine.note or "").startswith("" if native else "bf16 is emulated")
+        assert (engine.note is None) == native
+
+
 def test_openvino_is_refused_where_it_cant_do_what_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match="not on cuda: give --device cpu"):
         engine_name("openvino", "fp32", "cuda")

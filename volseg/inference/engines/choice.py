@@ -63,6 +63,8 @@ def make_engine(
             if engine == "openvino":
                 raise UsageError(f"--engine openvino: {reason}; give --engine torch") from error
             note = f"torch instead: {reason}"
-    stand_in = TorchEngine(network, exact, device, leave_head=leave_head)
-    stand_in.note = note
-    return stand_in
+    if exact == "bf16" and device == "cpu" and not native_bf16():
+        note = "bf16 is emulated: this processor doesn't compute in it, and takes some 30 times as long as in fp32"
+    by_torch = TorchEngine(network, exact, device, leave_head=leave_head)
+    by_torch.note = note
+    return by_torch
