@@ -27,7 +27,8 @@ PEER = ROOT / ".venv-nnunet" / "bin" / "python"
 NNUNET = """
 import sys, torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
-predictor = nnUNetPredictor(use_mirroring=sys.argv[4] == "mirror", perform_everything_on_device=False, device=torch.device("cpu"))
+how = {"use_mirroring": sys.argv[4] == "mirror", "perform_everything_on_device": False, "device": torch.device("cpu")}
+predictor = nnUNetPredictor(**how)
 predictor.initialize_from_trained_model_folder(sys.argv[1], use_folds=None, checkpoint_name="checkpoint_final.pth")
 one = {"num_processes_preprocessing": 1, "num_processes_segmentation_export": 1}
 predictor.predict_from_files(sys.argv[2], sys.argv[3], **one)
