@@ -196,6 +196,22 @@ def test_a_loss_that_is_not_finite_names_step_and_cases(tmp_path: Path, cases: t
     assert not (tmp_path / "run" / "fold_all" / "trained_on.json").exists()
 
 
+def test_a_gradient_that_is_not_finite_never_reaches_the_weights(
+    tmp_path: Path, cases: tuple[Case, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = loop.Trainer.batch
+
+    def poisoned(self: loop.Trainer, step: int) -> Any:
+        if step == 1:
+            self.network.outputs[0].weight.register_hook(lambda gradient: gradient * math.inf)
+        return batch(self, step)
+
+    monkeypatch.setattr(loop.Trainer, "batch", poisoned)
+    with pytest.raises(TrainingError, match=r"the loss is \d\S+ and its gradient (nan|inf) at step 1, .*last\.pt"):
+        train(tiny_recipe(**FEW), cases, tmp_path / "run", steps=9)
+    assert all(value.isfinite().all() for value in last(tmp_path / "run")["network"].values())
+
+
 def test_patience_stops_early(tmp_path: Path, cases: tuple[Case, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     scores = iter([0.3, 0.5, 0.4, 0.45, 0.9])
     monkeypatch.setattr(

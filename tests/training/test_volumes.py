@@ -10,7 +10,7 @@ import pytest
 from tests.tiny import blob_case, tiny_recipe, write_nifti
 from volseg.loaders.dataset import Case
 from volseg.training.dataset import prepare_case
-from volseg.training.run import describe_training
+from volseg.training.trained_on import describe_training
 
 
 def test_volumes_of_the_training_cases(tmp_path: Path) -> None:

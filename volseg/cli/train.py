@@ -51,6 +51,7 @@ def train(
     if freeze and start is None:
         raise UsageError("--freeze is for --from: random weights would stay random")
     loaded = load_recipe(recipe)
+    written = recipe.read_text(encoding="utf-8")
     folds = _folds(fold, loaded.training.folds)
     cases = load_dataset(data)
     absent = sorted(set(loaded.training.held_out) - {case.name for case in cases})
@@ -85,6 +86,7 @@ def train(
                 note=shown.say,
                 cache=cache,
                 start=begin,
+                written=written,
             )
             best = "" if progress.best is None else f", best Dice {progress.best:.4f} at step {progress.best_step}"
             shown.state(name, "finished")

@@ -87,7 +87,7 @@ class Board:
         """The table as it stands."""
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
         table.add_column("")
-        table.add_column("State")
+        table.add_column("State", no_wrap=True)
         # Labels in columns of their own where they fit a terminal.
         columns = ["loss", *(self.labels if 1 < len(self.labels) <= 4 else ()), "mean", "best"]
         for column in columns:

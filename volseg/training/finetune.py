@@ -64,7 +64,7 @@ def read_start(run: Path) -> StartRecord | None:
     """
     try:
         return StartRecord.model_validate_json((run / START).read_bytes())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except ValidationError as error:
         raise UsageError(f"{run / START}: {validation_problem(error)}") from error

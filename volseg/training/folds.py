@@ -102,7 +102,7 @@ def read_splits(run: Path) -> Splits | None:
     path = run / SPLITS
     try:
         return Splits.model_validate_json(path.read_bytes())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValidationError) as error:
         problem = validation_problem(error) if isinstance(error, ValidationError) else error.strerror

@@ -107,14 +107,16 @@ class Trainer:
         self.optimiser.zero_grad()
         parts = self.config.accumulated_batches
         value = sum(map(self._backward, images.chunk(parts), labels.chunk(parts))) / parts
-        if not math.isfinite(value):
+        norm = float(torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.config.gradient_clip))
+        # A gradient that isn't finite would spoil the weights, and the next checkpoint with them.
+        if not (math.isfinite(value) and math.isfinite(norm)):
             kept = self.folder / LAST
             left = f"the last good checkpoint is {kept}" if kept.exists() else "there is no checkpoint yet"
+            gradient = f" and its gradient {norm}" if math.isfinite(value) else ""
             raise TrainingError(
-                f"the loss is {value} at step {step}, on patches of {', '.join(names)}; {left};"
+                f"the loss is {value}{gradient} at step {step}, on patches of {', '.join(names)}; {left};"
                 f" a learning rate below {self.config.learning_rate:g} may help"
             )
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.config.gradient_clip)
         self.optimiser.step()
         self.average.update(self.network.state_dict())
         return value

@@ -2,65 +2,25 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import torch
-from pydantic import ValidationError
 from torch import Tensor
 
-from volseg.config import Recipe, recipe_from_dict, validation_problem
+from volseg.config import Recipe, recipe_from_dict
 from volseg.errors import ModelError, TrainingError
 from volseg.evaluation.statistics import Statistics, statistics
-from volseg.models.folder import ModelFolder, Span, TrainedOn, spans_text, write_model
+from volseg.models.folder import ModelFolder, TrainedOn, spans_text, write_model
 from volseg.training.checkpoint import BEST, LAST, load_checkpoint
 from volseg.training.finetune import read_start
 from volseg.training.heldout import FoldScores, choose_postprocessing, read_scores, summaries
-from volseg.training.run import RECIPE, TRAINED_ON
+from volseg.training.run import RECIPE
+from volseg.training.trained_on import TRAINED_ON, merge, read_json, read_trained_on
 
 #: Name of the weights that are an average of folds.
 AVERAGE = "average"
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path}: can't be read; is its folder a finished run of volseg train? ({error})") from error
-
-
-def _read_trained_on(path: Path) -> TrainedOn:
-    try:
-        return TrainedOn.model_validate(_read_json(path))
-    except ValidationError as error:
-        raise ModelError(f"{path}: {validation_problem(error)}") from error
-
-
-def _merge(parts: Sequence[TrainedOn]) -> TrainedOn:
-    """One description of several folds' training cases."""
-
-    def widest(spans: Sequence[Span]) -> Span:
-        return min(low for low, _ in spans), max(high for _, high in spans)
-
-    first = parts[0]
-    volumes = [part.volumes_ml for part in parts if part.volumes_ml is not None]
-    known = len(volumes) == len(parts)  # not in runs of earlier versions
-    by_axis = {
-        name: tuple(widest(spans) for spans in zip(*(getattr(part, name) for part in parts), strict=True))
-        for name in ("spacing_mm", "extent_mm", "intensity")
-    }
-    return first.model_copy(
-        update={
-            **by_axis,
-            "volumes_ml": {name: widest([each[name] for each in volumes]) for name in volumes[0]} if known else None,
-            "cases": tuple(sorted({name for part in parts for name in part.cases})),
-            "steps": max(part.steps or 0 for part in parts),
-            "seconds": round(sum(part.seconds or 0.0 for part in parts), 1),
-        }
-    )
 
 
 def _finished(run: Path, fold: str | None) -> list[Path]:
@@ -109,7 +69,7 @@ def pack_run(run: Path, folder: Path, fold: str | None = None, *, average: bool 
     ModelError
         No run there, one with an unfinished fold, or nothing to average.
     """
-    recipe = recipe_from_dict(_read_json(run / RECIPE), str(run / RECIPE))
+    recipe = recipe_from_dict(read_json(run / RECIPE), str(run / RECIPE))
     folders = _finished(run, fold)
     states: dict[str, dict[str, Tensor]] = {}
     validation: dict[str, dict[str, float]] = {}
@@ -129,7 +89,7 @@ def pack_run(run: Path, folder: Path, fold: str | None = None, *, average: bool 
     scores = read_scores(run)
     rules, told = choose_postprocessing(recipe, scores)
     recipe = recipe.model_copy(update={"postprocess": rules})
-    merged = _merge([_read_trained_on(path / TRAINED_ON) for path in folders])
+    merged = merge([read_trained_on(path / TRAINED_ON) for path in folders])
     metrics = {
         "validation": validation,
         "cross_validation": [asdict(summary) for summary in summaries(scores)] if scores else [],

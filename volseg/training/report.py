@@ -11,6 +11,7 @@ import numpy as np
 from volseg.config import Recipe, recipe_from_dict
 from volseg.evaluation.statistics import METRICS
 from volseg.files import write_atomically
+from volseg.models.folder import spans_text
 from volseg.report.comparison import draw_comparison
 from volseg.report.html import Page
 from volseg.report.pictures import png
@@ -18,6 +19,7 @@ from volseg.training.dataset import TrainingCase
 from volseg.training.finetune import read_start
 from volseg.training.folds import read_splits
 from volseg.training.heldout import CaseScores, FoldScores, choose_postprocessing, number, read_scores, summaries
+from volseg.training.trained_on import TRAINED_ON, merge, read_trained_on
 from volseg.training.usage import USAGE, read_usage
 from volseg.volume import LabelVolume, Volume
 
@@ -62,15 +64,13 @@ def write_worst(
         write_atomically(folder / f"worst_{rank}.png", png(picture))
 
 
-def write_report(run: Path, fingerprint: str | None = None) -> None:
-    """Write the report of what there is of a run; `fingerprint`, of its dataset, is shown as it is."""
+def write_report(run: Path, written: str = "") -> None:
+    """Write the report of what there is of a run; `written` is the recipe with its comments, which are shown."""
     recipe = recipe_from_dict(json.loads((run / "recipe.json").read_text(encoding="utf-8")), str(run / "recipe.json"))
     scores, folds = read_scores(run), sorted(run.glob("fold_*"))
     page = Page(f"Training of {recipe.name} {recipe.version}", recipe.description)
     _about(page, run, recipe)
-    if fingerprint:
-        page.heading("Dataset")
-        page.folded("Fingerprint", fingerprint)
+    _dataset(page, run, recipe)
     if scores:
         _scores(page, recipe, scores)
         _worst_cases(page, run, scores)
@@ -80,7 +80,9 @@ def write_report(run: Path, fingerprint: str | None = None) -> None:
             page.picture((folder / "curves.png").read_bytes(), folder.name)
     _usage(page, folds)
     page.heading("Recipe")
-    page.folded("The resolved recipe", recipe.model_dump_json(indent=2))
+    if written:
+        page.folded("As written, with the reasons that it states", written)
+    page.folded("Resolved", recipe.model_dump_json(indent=2))
     write_atomically(run / REPORT, page.render().encode())
 
 
@@ -94,6 +96,22 @@ def _about(page: Page, run: Path, recipe: Recipe) -> None:
         )
     page.paragraph(f"Started from {f'model {start.model} (sha256 {start.sha256})' if start else 'random weights'}.")
     page.paragraph(f"Labels: {', '.join(label.name for label in recipe.labels)}.")
+
+
+def _dataset(page: Page, run: Path, recipe: Recipe) -> None:
+    """Fingerprint of the training cases, as the model will hold it."""
+    parts = [read_trained_on(path) for path in sorted(run.glob(f"fold_*/{TRAINED_ON}"))]
+    if not parts:
+        return
+    merged = merge(parts)
+    rows = [["Cases", str(len(merged.cases))], ["Spacing (D x H x W)", spans_text(merged.spacing_mm)]]
+    rows.append(["Field of view", spans_text(merged.extent_mm)])
+    for channel, (low, high) in zip(recipe.channels, merged.intensity, strict=True):
+        rows.append([f"{channel.name}: 0.5th to 99.5th percentile", f"{low:g} to {high:g}"])
+    for name, (low, high) in (merged.volumes_ml or {}).items():
+        rows.append([f"{name}: volume", f"{low:.3g} to {high:.3g} ml"])
+    page.heading("Training cases")
+    page.table(("", ""), rows)
 
 
 def _scores(page: Page, recipe: Recipe, scores: Mapping[int, FoldScores]) -> None:

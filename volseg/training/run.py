@@ -17,16 +17,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import torch
-
-import volseg
 from volseg.config import Recipe
 from volseg.errors import UsageError
 from volseg.evaluation.scores import evaluate_pair
 from volseg.files import write_atomically
 from volseg.loaders.dataset import Case
-from volseg.models.folder import Span, TrainedOn
 from volseg.network.unet import check_window
 from volseg.training.cache import CaseCache
 from volseg.training.checkpoint import BEST, LAST, Progress, load_checkpoint, save_checkpoint
@@ -37,10 +32,10 @@ from volseg.training.folds import check_splits, make_splits, split, write_splits
 from volseg.training.heldout import score_cases, write_cross_validation
 from volseg.training.loop import Report, Trainer
 from volseg.training.report import write_report, write_worst
+from volseg.training.trained_on import TRAINED_ON, describe_training
 from volseg.training.usage import Meter
-from volseg.volume import LabelVolume
 
-RECIPE, TRAINED_ON, CACHE = "recipe.json", "trained_on.json", "cache"
+RECIPE, CACHE = "recipe.json", "cache"
 
 
 @dataclass(frozen=True)
@@ -54,34 +49,6 @@ class Budget:
 def fold_name(fold: int | None) -> str:
     """``all`` for the model of every case."""
     return "all" if fold is None else str(fold)
-
-
-def _spans(rows: Sequence[Sequence[float]]) -> list[Span]:
-    table = np.array(rows, dtype=np.float64)
-    return [(round(float(low), 4), round(float(high), 4)) for low, high in zip(table.min(0), table.max(0), strict=True)]
-
-
-def _volumes(references: Sequence[LabelVolume]) -> dict[str, Span]:
-    rows = [[count * mask.geometry.voxel_volume_ml for count in mask.voxel_counts().values()] for mask in references]
-    return dict(zip([label.name for label in references[0].labels], _spans(rows), strict=True))
-
-
-def describe_training(cases: Sequence[TrainingCase], steps: int, seconds: float) -> TrainedOn:
-    """What goes into the model's manifest about its training cases."""
-    turned = [case.prepared.source.turned(case.prepared.axes) for case in cases]
-    spacing, extent = _spans([g.spacing_mm for g in turned]), _spans([g.extent_mm for g in turned])
-    percentiles = np.median([case.intensity for case in cases], axis=0)
-    return TrainedOn(
-        cases=tuple(sorted(case.name for case in cases)),
-        spacing_mm=(spacing[0], spacing[1], spacing[2]),
-        extent_mm=(extent[0], extent[1], extent[2]),
-        intensity=tuple((float(low), float(high)) for low, high in percentiles),
-        volumes_ml=_volumes([case.reference for case in cases]),
-        steps=steps,
-        seconds=seconds,
-        threads=torch.get_num_threads(),
-        volseg=volseg.__version__,
-    )
 
 
 def _checked_split(recipe: Recipe, cases: Sequence[Case], fold: int | None) -> tuple[list[Case], list[Case]]:
@@ -144,7 +111,7 @@ def train_fold(
     note: Callable[[str], None] = lambda _: None,
     cache: Path | None = None,
     start: Start | None = None,
-    fingerprint: str | None = None,
+    written: str = "",
 ) -> Progress:
     """Train one model of a run, and score it on the cases that its fold holds out.
 
@@ -170,8 +137,8 @@ def train_fold(
         Folder of prepared cases, ``RUN/cache`` unless given.
     start
         Model to fine-tune.
-    fingerprint
-        Of the dataset, for the report.
+    written
+        The recipe as its file has it, with its comments, for the report.
 
     Raises
     ------
@@ -229,7 +196,7 @@ def train_fold(
     described = describe_training(training, progress.step, progress.history[-1]["seconds"])
     write_atomically(folder / TRAINED_ON, described.model_dump_json(indent=1).encode())
     write_cross_validation(run)
-    write_report(run, fingerprint)
+    write_report(run, written)
     return progress
 
 
