@@ -194,6 +194,12 @@ def test_a_probe_takes_time_and_changes_nothing(tmp_path: Path) -> None:
     assert f"{seconds:.2f} s a step, {int(0.1 * 60 * 0.9 / seconds)} steps in 0.1 minutes" in plan.measured(seconds)
 
 
+def test_a_step_slower_than_planned_is_said(tmp_path: Path) -> None:
+    plan = planned(dataset(tmp_path, three(), **NAMED))
+    assert "That is 3 times the estimate: give it more --minutes." in plan.measured(3 * plan.step_s)
+    assert "times the estimate" not in plan.measured(1.5 * plan.step_s)
+
+
 def test_what_can_t_fit_is_a_note(tmp_path: Path) -> None:
     plan = planned(dataset(tmp_path, three(), **NAMED), memory=10**8)
     assert any("even the smallest network doesn't fit" in note for note in plan.notes)

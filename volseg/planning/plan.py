@@ -63,9 +63,11 @@ class Plan:
     def measured(self, step_s: float) -> str:
         """A sentence on a measured step, and what it means for the time that was asked for."""
         steps = int(self.limits.minutes * 60 * FOR_STEPS / step_s)
+        slow = f" That is {step_s / self.step_s:.0f} times the estimate: give it more --minutes."
         return (
             f"Measured on this machine, the network alone on noise: {step_s:.2f} s a step,"
             f" {steps} steps in {self.limits.minutes:g} minutes; volseg train measures again, with patches."
+            f"{slow if step_s > 2 * self.step_s else ''}"
         )
 
     def yaml(self, *more: str) -> str:
