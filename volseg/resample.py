@@ -185,7 +185,7 @@ def zoomed(array_DHW: npt.NDArray[Any], shape: Shape) -> Floats:
 
 
 def outer_nearest_index(size_in: int, size_out: int) -> npt.NDArray[np.intp]:
-    """(size_out,) the nearest voxel to each of an axis that `zoomed` shrank or stretched; ties go to the later voxel."""
+    """(size_out,) the voxel nearest to each of an axis that `zoomed` shrank or stretched; ties go to the later."""
     # The arithmetic of scipy's zoom, step by step: another order rounds ties otherwise.
     index: npt.NDArray[np.intp] = np.floor(np.arange(size_out) * ((size_in - 1) / max(size_out - 1, 1)) + 0.5).astype(
         np.intp

@@ -124,7 +124,7 @@ def test_a_full_disk_leaves_nothing_half_written(
             yield slab
 
     monkeypatch.setattr(Maps, "slabs", slabs)
-    found = []
+    found: list[str] = []
     with pytest.raises(ExportError, match=r"1-label_1\.nii\.gz: the file can't be written: No space left") as failed:
         found.extend(write_maps(streamed.maps, streamed.labels, tmp_path))
     assert failed.value.code == "no-room"

@@ -20,6 +20,7 @@ from tests.inference.test_stream import PLACEMENTS, Random, prepared_of, recipe_
 from volseg.config import Recipe
 from volseg.errors import ModelError, RefusalError
 from volseg.geometry import ORIENTATIONS, AxisMap, Geometry
+from volseg.inference import decide
 from volseg.inference import maps as module
 from volseg.inference.layout import Layout
 from volseg.inference.maps import MapKinds, Maps
@@ -136,7 +137,7 @@ def test_blocks_that_are_cut_short_are_right(
         logits[:, :, :, 16:] -= 1e5  # certain there, and a steep edge
         logits[1, :, :, 16:] += 2e5
     worked: list[int] = []
-    whole = module.block_logits
+    whole = decide.block_logits
 
     def counting(*given: object) -> Tensor:
         worked.append(len(given[-1]))  # type: ignore[arg-type]
