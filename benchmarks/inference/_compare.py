@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+import resource
 import subprocess
 import threading
 import time
@@ -56,13 +57,15 @@ def _processes(pid: int) -> Iterator[int]:
                 yield from _processes(int(child))
 
 
-def _memory_kb(pid: int) -> int:
-    """What a process holds; pages that several share count in parts (PSS)."""
+def _memory_gb(pid: int) -> float:
+    """What a process holds for itself: libraries and files that several may share don't count.
+
+    Counting shared pages in parts would be fairer, and takes the system so long for a large process that it slows it.
+    """
     with contextlib.suppress(OSError):
-        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
-                return int(line.split()[1])
-    return 0
+        _, resident, shared, *_ = map(int, Path(f"/proc/{pid}/statm").read_text().split())
+        return (resident - shared) * resource.getpagesize() / 1e9
+    return 0.0
 
 
 def measured(command: Sequence[str | Path], environment: Mapping[str, str] | None = None) -> Run:
@@ -70,11 +73,11 @@ def measured(command: Sequence[str | Path], environment: Mapping[str, str] | Non
     start = time.perf_counter()
     variables = {**os.environ, **(environment or {})}
     process = subprocess.Popen(command, env=variables, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    together, ended = [0], threading.Event()
+    together, ended = [0.0], threading.Event()
 
     def look() -> None:
         while not ended.wait(LOOK):
-            together.append(sum(map(_memory_kb, _processes(process.pid))))
+            together.append(sum(map(_memory_gb, _processes(process.pid))))
 
     watch = threading.Thread(target=look)
     watch.start()
@@ -86,7 +89,7 @@ def measured(command: Sequence[str | Path], environment: Mapping[str, str] | Non
     if process.returncode:
         raise SystemExit(f"{' '.join(map(str, command[:3]))} ended with {process.returncode}")
     cpu_seconds = usage.ru_utime + usage.ru_stime
-    return Run(seconds, usage.ru_maxrss * 1024 / 1e9, max(together) * 1024 / 1e9, cpu_seconds)
+    return Run(seconds, usage.ru_maxrss * 1024 / 1e9, max(together), cpu_seconds)
 
 
 def labels_in(path: Path) -> Any:
