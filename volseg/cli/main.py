@@ -5,6 +5,8 @@ Exit codes: 0 all done, 1 something was refused or failed, 2 the call is wrong, 
 
 from __future__ import annotations
 
+import atexit
+import gc
 import sys
 from typing import Annotated
 
@@ -56,6 +58,10 @@ def main() -> None:
 
     An error that volseg raises on purpose is one line on stderr; any other is a bug and keeps its traceback.
     """
+    # Importing torch makes a million objects of which none is garbage: looking for some, again and again while they are
+    # made and once more at the end, takes a second.
+    gc.set_threshold(100_000, 50, 100)
+    atexit.register(gc.freeze)
     try:
         app(prog_name="volseg")
     except VolsegError as error:

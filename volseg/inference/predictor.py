@@ -6,6 +6,8 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
+
 from volseg.config import PostprocessRule, Recipe
 from volseg.errors import InputError, ModelError, UsageError
 from volseg.geometry import Geometry
@@ -177,9 +179,11 @@ class Model:
         for fold in folds:
             key = (fold, options.engine, options.precision, options.device, leave_head)
             if key not in self._engines:
-                network = UNet.from_recipe(self.recipe, cascaded=self.stage1 is not None)
+                # Without memory at first: random weights take a while, and are thrown away.
+                with torch.device("meta"):
+                    network = UNet.from_recipe(self.recipe, cascaded=self.stage1 is not None)
                 try:
-                    network.load_state_dict(self.folder.weights(fold))
+                    network.load_state_dict(self.folder.weights(fold), assign=True)
                 except RuntimeError as error:
                     raise ModelError(
                         f"{self.folder.path}: the weights of fold {fold} aren't those of the network in model.json"
