@@ -50,11 +50,11 @@ def test_help_lists_the_commands(call: Call, flag: str) -> None:
     code, out, err = call(flag)
     commands = [line.split()[0] for line in out.split("Commands:")[1].splitlines() if line.strip()]
     assert (code, err) == (0, "")
-    assert commands == ["inspect", "train", "predict", "evaluate", "model"]
+    assert commands == ["inspect", "plan", "train", "predict", "evaluate", "model"]
     assert "Segment 3D medical scans: DICOM or NIfTI in" in out
 
 
-@pytest.mark.parametrize("command", ["inspect", "train", "predict", "evaluate", "model"])
+@pytest.mark.parametrize("command", ["inspect", "plan", "train", "predict", "evaluate", "model"])
 def test_every_command_has_help(call: Call, command: str) -> None:
     code, out, err = call(command, "--help")
     assert (code, err) == (0, "")
