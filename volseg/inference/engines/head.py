@@ -41,8 +41,9 @@ class Head:
         # numpy asks the system for large pages, and so many rows at once stay in the cache between the two passes over
         # them (bias, product): four times as fast as one call.
         logits = torch.from_numpy(np.empty((len(flat), len(self.bias)), np.float32))
-        for part, out in zip(flat.split(ROWS), logits.split(ROWS), strict=True):
-            torch.addmm(self.bias, part, self.weight, out=out)
+        for start in range(0, len(flat), ROWS):
+            part = slice(start, start + ROWS)
+            torch.addmm(self.bias, flat[part], self.weight, out=logits[part])
         return logits.view(*features.shape[:-1], -1)
 
     @classmethod
