@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.metadata
 import os
 import platform
 import resource
@@ -90,6 +91,12 @@ def measured(command: Sequence[str | Path], environment: Mapping[str, str] | Non
         raise SystemExit(f"{' '.join(map(str, command[:3]))} ended with {process.returncode}")
     cpu_seconds = usage.ru_utime + usage.ru_stime
     return Run(seconds, usage.ru_maxrss * 1024 / 1e9, max(together), cpu_seconds)
+
+
+def machine() -> str:
+    """Cores, processor and the versions that matter."""
+    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("volseg", "torch", "openvino"))
+    return f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}, {versions}"
 
 
 def labels_in(path: Path) -> Any:

@@ -10,10 +10,7 @@ made for: labels mean nothing there, time and memory do).
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import json
-import os
-import platform
 import shutil
 import sys
 import tempfile
@@ -23,7 +20,7 @@ import nibabel
 import numpy as np
 from scipy import ndimage
 
-from benchmarks.inference._compare import measured
+from benchmarks.inference._compare import machine, measured
 
 
 def resized(source: Path, target: Path, shape: tuple[int, int, int], spacing_mm: tuple[float, float, float]) -> None:
@@ -50,8 +47,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--image", type=Path, required=True)
     arguments = parser.parse_args()
-    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("volseg", "torch", "openvino"))
-    print(f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}, {versions}\n")
+    print(f"{machine()}\n")
     print("| scan | model's grid | bound | windows | seconds | peak GB | seconds of each stage |")
     print("| --- | ---: | ---: | ---: | ---: | ---: | --- |")
     with tempfile.TemporaryDirectory() as temporary:

@@ -10,10 +10,7 @@ With `--threads` also on one thread.
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import json
-import os
-import platform
 import shutil
 import sys
 import tempfile
@@ -22,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.inference._compare import LARGE, finer, labels_in, measured
+from benchmarks.inference._compare import LARGE, finer, labels_in, machine, measured
 
 
 def variants(labels: str | None, *, threads: bool) -> dict[str, tuple[list[str], dict[str, str]]]:
@@ -57,8 +54,7 @@ def main() -> None:
     parser.add_argument("--labels")
     parser.add_argument("--threads", action="store_true")
     arguments = parser.parse_args()
-    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("volseg", "torch", "openvino"))
-    print(f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}, {versions}\n")
+    print(f"{machine()}\n")
     print("| options | windows | seconds | peak GB | voxels that differ | mean Dice | worst Dice |")
     print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
     with tempfile.TemporaryDirectory() as temporary:
