@@ -7,8 +7,7 @@ own, in radiological convention (the patient's right is on the left), with the l
 from __future__ import annotations
 
 import importlib.util
-import struct
-import zlib
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, reduce
@@ -276,14 +275,7 @@ def _font(size: int) -> ImageFont.FreeTypeFont:
 
 
 def png(page: Image.Image) -> bytes:
-    """An RGB picture as PNG, each row as its difference to the one above: twice as fast as PIL, which tries others."""
-    pixels = np.asarray(page).reshape(page.height, -1)
-    rows = np.empty((page.height, 1 + pixels.shape[1]), np.uint8)
-    rows[:, 0] = 2  # PNG's number of that difference
-    rows[0, 1:] = pixels[0]
-    np.subtract(pixels[1:], pixels[:-1], out=rows[1:, 1:])
-    header = struct.pack(">IIBBBBB", page.width, page.height, 8, 2, 0, 0, 0)
-    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows.tobytes(), 1)), (b"IEND", b""))
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body)) for name, body in chunks
-    )
+    """A picture as PNG, compressed lightly: about half of the time for a third more bytes."""
+    file = io.BytesIO()
+    page.save(file, "PNG", compress_level=1)
+    return file.getvalue()
