@@ -10,18 +10,23 @@ from typing import Any
 import nibabel
 import numpy as np
 import pytest
+import torch
 
 from tests.tiny import blob_case, tiny_recipe, write_dataset
 from volseg.errors import ModelError, UsageError
 from volseg.evaluation.scores import LabelScore
+from volseg.inference.engines.torch import TorchEngine
 from volseg.loaders.dataset import load_dataset
+from volseg.network.unet import UNet
 from volseg.training import loop
 from volseg.training.checkpoint import load_checkpoint
+from volseg.training.dataset import prepare_case
 from volseg.training.heldout import (
     CaseScores,
     FoldScores,
     choose_postprocessing,
     dice_rows,
+    predict_case,
     read_scores,
     with_largest_component,
 )
@@ -120,6 +125,21 @@ def test_a_run_of_all_folds(tmp_path: Path, run: Path) -> None:
     _pack(tmp_path, run, summary)
     _report(run)
     _stays(tmp_path, run)
+
+
+def test_masks_are_mirrored_where_the_recipe_says_so(tmp_path: Path) -> None:
+    # As the packed model's are: a table without the mirrored pass would be another model's.
+    recipe = tiny_recipe(mirroring={"use": True})
+    write_dataset(tmp_path, {"case": blob_case(0, (16, 16, 16))})
+    case = prepare_case(load_dataset(tmp_path)[0], recipe)
+    torch.manual_seed(1)
+    network = UNet.from_recipe(recipe).eval()
+    x = case.prepared.tensor_CDHW[None]
+    with torch.no_grad():
+        both = network(x) + network(x.flip(2)).flip(2)
+    found = predict_case(case, recipe, TorchEngine(network)).array
+    assert np.array_equal(found, both.argmax(1)[0].numpy())
+    assert not np.array_equal(found, network(x).argmax(1)[0].numpy())
 
 
 def _pack(tmp_path: Path, run: Path, summary: dict[str, Any]) -> None:

@@ -67,7 +67,9 @@ class FoldScores(Section):
 
 def predict_case(case: TrainingCase, recipe: Recipe, engine: TorchEngine) -> LabelVolume:
     """Mask of a training case on its own grid, post-processed, as the packed model would give it."""
-    return apply_rules(stream(case.prepared, [engine], recipe, case.reference.source).labels, recipe.postprocess)
+    mirrored = recipe.mirroring.axes if recipe.mirroring.use else ()
+    found = stream(case.prepared, [engine], recipe, case.reference.source, mirrored=mirrored)
+    return apply_rules(found.labels, recipe.postprocess)
 
 
 def judged(mask: LabelVolume, case: TrainingCase) -> LabelVolume:
