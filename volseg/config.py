@@ -425,12 +425,13 @@ class TrainingConfig(Section):
     """Patches a step."""
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     """Largest learning rate."""
-    optimiser: Literal["adamw", "adam", "sgd", "rmsprop"] = "adamw"
-    """sgd has Nesterov's momentum."""
+    optimiser: Literal["adamw", "adam", "sgd", "rmsprop", "muon"] = "adamw"
+    """sgd has Nesterov's momentum. muon makes the singular values of each step of a hidden layer's kernel alike, and is
+    adamw for the other weights."""
     momentum: Annotated[float, Field(gt=0, lt=1)] = 0.9
-    """Momentum of sgd and rmsprop; nnU-Net's is 0.99."""
+    """Momentum of sgd and rmsprop, of which nnU-Net's is 0.99, and of muon, where 0.95 is usual."""
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
-    """Decays of the two averages of adam and adamw."""
+    """Decays of the two averages of adam and adamw, and of what muon leaves to it."""
     weight_decay: Annotated[float, Field(ge=0)] = 1e-2
     """Weight decay: with adamw by itself, with the others as a part of the gradient."""
     decayed: Literal["all", "kernels"] = "all"

@@ -126,7 +126,7 @@ def test_the_gradient_s_norm_is_clipped(cases: list[TrainingCase], tmp_path: Pat
     assert norm(free / 4) == pytest.approx(free / 4, rel=1e-3)
 
 
-@pytest.mark.parametrize("name", ["sgd", "adam", "adamw", "rmsprop"])
+@pytest.mark.parametrize("name", ["sgd", "adam", "adamw", "rmsprop", "muon"])
 def test_each_optimiser_trains(name: str, cases: list[TrainingCase], tmp_path: Path) -> None:
     rate = 0.05 if name == "sgd" else 0.005
     off = {
