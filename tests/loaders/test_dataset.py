@@ -1,4 +1,4 @@
-"""Datasets in the three layouts, and what is wrong with one."""
+"""Datasets in every layout, and what is wrong with one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from volseg.errors import UsageError
+from volseg.errors import InputError, UsageError
 from volseg.loaders.dataset import Case, load_dataset
 
 
@@ -141,3 +141,106 @@ def test_csv_with_a_row_that_is_too_short_or_too_long(tmp_path: Path, row: str) 
 def test_csv_that_is_no_text(tmp_path: Path) -> None:
     (tmp_path / "table.csv").write_bytes(b"image,label\n\xff\xfe\x00,\n")
     refused(tmp_path / "table.csv")
+
+
+def subject(folder: Path, name: str, *structures: str, scan: str = "ct") -> None:
+    touch(folder, f"{name}/{scan}.nii.gz", *(f"{name}/segmentations/{each}.nii.gz" for each in structures))
+
+
+def test_totalsegmentator(tmp_path: Path) -> None:
+    """Its table is parted by semicolons and starts with a byte order mark; what it keeps for a test isn't listed."""
+    for name in ("s0003", "s0000", "s0001", "s0002", "s0004"):
+        subject(tmp_path, name, "liver", "spleen")
+    touch(tmp_path, "notes/readme.txt", ".cache/ct.nii.gz")
+    rows = ["s0000;60;m;train", "s0001;50;f;test", "s0002;40;m;val", "s0003;70;f;test", "s0009;30;m;train"]
+    (tmp_path / "meta.csv").write_text("\ufeffimage_id;age;gender;split\n" + "\n".join(rows), encoding="utf-8")
+    cases = load_dataset(tmp_path)
+    assert [case.name for case in cases] == ["s0000", "s0002", "s0004"]
+    assert cases[0] == Case(
+        "s0000", (tmp_path / "s0000/ct.nii.gz",), tmp_path / "s0000/segmentations", channels=("CT",)
+    )
+
+
+def test_totalsegmentator_without_a_table_and_in_mr(tmp_path: Path) -> None:
+    subject(tmp_path, "s0000", "liver", scan="mri")
+    assert load_dataset(tmp_path)[0].channels == ("MR",)
+
+
+@pytest.mark.parametrize("absent", ["ct.nii.gz", "segmentations/liver.nii.gz"])
+def test_half_a_subject_is_refused(tmp_path: Path, absent: str) -> None:
+    subject(tmp_path, "s0000", "liver")
+    subject(tmp_path, "s0001", "liver")
+    (tmp_path / "s0001" / absent).unlink()
+    if "/" in absent:
+        (tmp_path / "s0001" / "segmentations").rmdir()
+    assert "1 files of the dataset don't exist, the first is" in refused(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("table", "expected"),
+    [
+        ("image_id;age\ns0000;60\n", "columns are image_id, age; expected image_id and split"),
+        ("image_id;split\ns0000;held out\n", "split is 'held out' somewhere; expected train, val, test"),
+        ("image_id;split\ns0000\n", "split is '' somewhere"),
+        ("image_id;split\ns0000;test\n", "keeps all 1 scans for a test"),
+    ],
+)
+def test_a_table_that_says_something_else(tmp_path: Path, table: str, expected: str) -> None:
+    subject(tmp_path, "s0000", "liver")
+    (tmp_path / "meta.csv").write_text(table)
+    assert expected in refused(tmp_path)
+
+
+NOW, THEN = ("t1n", "t1c", "t2w", "t2f"), ("t1", "t1ce", "t2", "flair")
+
+
+def brats(folder: Path, name: str, mark: str = "-", kinds: tuple[str, ...] = NOW, ending: str = ".nii.gz") -> None:
+    touch(folder, *(f"{name}/{name}{mark}{kind}{ending}" for kind in (*kinds, "seg")))
+
+
+@pytest.mark.parametrize("ending", [".nii.gz", ".nii"])
+def test_brats_since_2023(tmp_path: Path, ending: str) -> None:
+    """Visits of a patient know whose they are."""
+    for name in ("BraTS-GLI-00005-101", "BraTS-GLI-00005-100", "BraTS-GLI-00006-000"):
+        brats(tmp_path, name, ending=ending)
+    cases = load_dataset(tmp_path)
+    name = "BraTS-GLI-00005-100"
+    images = tuple(tmp_path / name / f"{name}-{kind}{ending}" for kind in NOW)
+    assert cases[0] == Case(name, images, tmp_path / name / f"{name}-seg{ending}", "BraTS-GLI-00005", NOW)
+    assert [case.patient for case in cases] == ["BraTS-GLI-00005", "BraTS-GLI-00005", "BraTS-GLI-00006"]
+
+
+def test_brats_up_to_2021(tmp_path: Path) -> None:
+    name = "BraTS2021_00000"
+    brats(tmp_path, name, "_", THEN)
+    images = tuple(tmp_path / name / f"{name}_{kind}.nii.gz" for kind in THEN)
+    assert load_dataset(tmp_path) == (Case(name, images, tmp_path / name / f"{name}_seg.nii.gz", None, NOW),)
+
+
+@pytest.mark.parametrize("absent", ["t2f", "seg"])
+def test_a_scan_of_brats_that_lacks_a_file(tmp_path: Path, absent: str) -> None:
+    brats(tmp_path, "BraTS-GLI-00000-000")
+    (tmp_path / "BraTS-GLI-00000-000" / f"BraTS-GLI-00000-000-{absent}.nii.gz").unlink()
+    assert f"the first is {tmp_path}/BraTS-GLI-00000-000/BraTS-GLI-00000-000-{absent}.nii.gz" in refused(tmp_path)
+
+
+def test_channels_come_in_the_order_that_is_asked_for(tmp_path: Path) -> None:
+    brats(tmp_path, "BraTS2021_00000", "_", THEN)
+    (case,) = load_dataset(tmp_path)
+    files = [path.name.removesuffix(".nii.gz").rpartition("_")[2] for path in case.images_of(("FLAIR", "T1c", "t1n"))]
+    assert files == ["flair", "t1ce", "t1"]
+    with pytest.raises(InputError, match="t1n, t1c, t2w, t2f, and none called T1gd, PD") as caught:
+        case.images_of(("T1n", "T1gd", "PD"))
+    assert caught.value.code == "channels"
+
+
+def test_without_names_channels_are_as_they_are() -> None:
+    images = (Path("b.nii"), Path("a.nii"))
+    assert Case("x", images, Path("l.nii")).images_of(("T2", "T1")) == images
+    assert Case("x", images[:1], Path("l.nii"), channels=("CT",)).images_of(("anything",)) == images[:1]
+
+
+def test_a_csv_with_semicolons(tmp_path: Path) -> None:
+    touch(tmp_path, "a.nii", "m.nii")
+    (tmp_path / "table.csv").write_text("image;label;patient\na.nii;m.nii;p,1\n")
+    assert load_dataset(tmp_path / "table.csv") == (Case("a", (tmp_path / "a.nii",), tmp_path / "m.nii", "p,1"),)

@@ -157,7 +157,7 @@ def spoilt(kind: str) -> tuple[Array, Array]:
     ("kind", "code", "reason"),
     [
         ("fraction", "unsupported", "the first is 1.0000001"),
-        ("unnamed", "unsupported", "holds the label values [9], which dataset.json doesn't name"),
+        ("unnamed", "unsupported", "holds the label values [9], which the dataset doesn't name"),
         ("nan", "not-finite", "1 of 5760 voxels are NaN"),
     ],
 )

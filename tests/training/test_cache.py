@@ -119,3 +119,18 @@ def test_a_full_disk_keeps_cases_in_memory_and_says_so_once(
     CaseCache(tmp_path / "file", RECIPE, told.append).get(case)
     assert len(told) == 1
     assert "file: File exists; from a on" in told[0]
+
+
+def test_masks_that_change_their_names_are_another_case(tmp_path: Path, case: Case) -> None:
+    """Other files' names say nothing: these say which structure it is."""
+    folder = tmp_path / "segmentations"
+    for name in ("a", "b"):
+        write_nifti(folder / f"{name}.nii.gz", blob_case(0)[1] % 2)
+    masks = replace(case, label=folder)
+    before = cache_key(masks, RECIPE)
+    assert cache_key(replace(case, label=folder.rename(tmp_path / "other")), RECIPE) != before
+    (tmp_path / "other").rename(folder)
+    (folder / "b.nii.gz").rename(folder / "c.nii.gz")
+    assert cache_key(masks, RECIPE) != before
+    (folder / "c.nii.gz").rename(folder / "b.nii.gz")
+    assert cache_key(masks, RECIPE) == before

@@ -175,6 +175,23 @@ def test_several_channels_are_joined_in_their_order(tmp_path: Path) -> None:
     assert len(prepared.intensity) == 2
 
 
+def test_channels_that_the_dataset_names_come_in_the_recipe_s_order(tmp_path: Path) -> None:
+    image, labels = blob_case(0)
+    case = write_case(tmp_path, image, labels)
+    second = write_nifti(tmp_path / "second.nii.gz", image * -1)
+    named = Case("case", (second, case.images[0]), case.label, channels=("t2f", "t1c"))
+    one, two = (
+        prepare_case(named, tiny_recipe(channels=[{"name": name, "modalities": ["MR"]} for name in names]))
+        for names in (("T1c",), ("T1c", "FLAIR"))
+    )
+    assert one.prepared.tensor_CDHW.shape[0] == 1
+    torch.testing.assert_close(two.prepared.tensor_CDHW[:1], one.prepared.tensor_CDHW)
+    torch.testing.assert_close(two.prepared.tensor_CDHW[1], -two.prepared.tensor_CDHW[0])
+    assert two.intensity[0] == one.intensity[0] == tuple(np.percentile(image, [0.5, 99.5]))
+    with pytest.raises(InputError, match="none called T1n"):
+        prepare_case(named, tiny_recipe(channels=[{"name": "T1n", "modalities": ["MR"]}]))
+
+
 def dicom_case(folder: Path, masks: Sequence[npt.NDArray[np.bool_]], names: Sequence[str]) -> Case:
     """A case whose image is a DICOM series, and whose label is a SEG of `masks` [i, j, k]."""
     image, _ = blob_case(0)

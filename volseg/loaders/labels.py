@@ -1,4 +1,4 @@
-"""Label maps, DICOM SEG and RTSTRUCT as a `LabelVolume` on the grid of the image that they belong to.
+"""Label maps, folders of masks, DICOM SEG and RTSTRUCT as a `LabelVolume` on the grid of the image that they belong to.
 
 One function for whoever reads labels: training, evaluation, conversion.
 """
@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,7 @@ from volseg.errors import GeometryError, InputError, UsageError
 from volseg.loaders.dicom_object import Kind, kind_of
 from volseg.loaders.dicom_rtstruct import read_rtstruct
 from volseg.loaders.dicom_seg import read_seg
+from volseg.loaders.masks import is_mask_folder, read_masks
 from volseg.loaders.painting import any_colour, renumbered, values_in
 from volseg.loaders.study import load
 from volseg.volume import Label, LabelVolume, Volume, Voxels
@@ -32,19 +34,20 @@ def load_labels(path: Path, image: Volume, *, names: Sequence[str] | None = None
     Parameters
     ----------
     path
-        DICOM SEG, DICOM RTSTRUCT, or a label map: whatever `volseg.load` reads. Or a folder that holds one of these.
+        DICOM SEG, DICOM RTSTRUCT, or a label map: whatever `volseg.load` reads. Or a folder that holds one of these, or
+        a folder called ``segmentations`` with a binary NIfTI mask a structure, as TotalSegmentator has them.
     image
         The scan that the labels belong to.
     names
-        Of a SEG or RTSTRUCT: the segments or regions to take, called so whatever the case of the letters. Where they
-        overlap, the later name is on top. A label map has no names, and all of it is taken.
+        Of a SEG, RTSTRUCT or folder of masks: the segments, regions or masks to take, called so whatever the case of
+        the letters. Where they overlap, the later name is on top. A label map has no names, and all of it is taken.
 
     Returns
     -------
     LabelVolume
         On the very grid of `image`, whatever grid the file has. Values are segment numbers of a SEG, regions' places
-        in the order of ROI numbers of an RTSTRUCT (from 1), and what a label map holds. Its source is that of the
-        image, its notes what is unusual about the labels.
+        in the order of ROI numbers of an RTSTRUCT (from 1), masks' in the alphabet, and what a label map holds. Its
+        source is that of the image, its notes what is unusual about the labels.
 
     Raises
     ------
@@ -55,13 +58,15 @@ def load_labels(path: Path, image: Volume, *, names: Sequence[str] | None = None
         ``missing-geometry``, ``duplicate-slice`` (two frames of one segment at one position) and ``not-3d``.
     InputError
         Codes ``overlap`` (segments that overlap, and `names` doesn't say which to take), ``unreadable``,
-        ``unsupported`` (values that are no labels; none of `names` is there), ``no-image``.
+        ``unsupported`` (values that are no labels; none of `names` is there, or a mask of one isn't), ``no-image``.
     """
     file, kind = _find(Path(path))
     if kind == "seg":
         return read_seg(file, image, names)
     if kind == "rtstruct":
         return read_rtstruct(file, image, names)
+    if kind == "masks":
+        return read_masks(file, image, names)
     labels = load_label_map(file)
     if difference := image.geometry.difference(labels.geometry):
         where = f" {image.source.path}" if image.source.path else ""
@@ -72,9 +77,9 @@ def load_labels(path: Path, image: Volume, *, names: Sequence[str] | None = None
 def load_labels_as(path: Path, image: Volume, table: Sequence[Label]) -> LabelVolume:
     """Read the labels of an image with the values and names of `table`.
 
-    A SEG's segments and an RTSTRUCT's regions are matched by name: what the table doesn't name is background, and what
-    the file lacks is empty, with a note. Where structures overlap, the table's later label is on top. A label map's
-    values are matched by number, and must be in the table.
+    A SEG's segments, an RTSTRUCT's regions and masks are matched by name: what the table doesn't name is background,
+    and what the file lacks is empty, with a note; a mask may not be absent. Where structures overlap, the table's later
+    label is on top. A label map's values are matched by number, and must be in the table.
 
     Raises
     ------
@@ -102,7 +107,7 @@ def check_values(labels: LabelVolume, allowed: set[int], path: Path) -> None:
 
 
 def is_label_map(path: Path) -> bool:
-    """Whether a path leads to a label map on a grid of its own, and to neither SEG nor RTSTRUCT."""
+    """Whether a path leads to a label map on a grid of its own, and not to masks, SEG or RTSTRUCT."""
     return _find(path)[1] is None
 
 
@@ -146,12 +151,14 @@ def _whole(array: Voxels, path: Path) -> npt.NDArray[np.unsignedinteger]:
     return array.astype(np.uint16)
 
 
-def _find(path: Path) -> tuple[Path, Kind | None]:
+def _find(path: Path) -> tuple[Path, Kind | Literal["masks"] | None]:
     """The file that holds labels, and its kind; None for a label map, which may be a folder of DICOM images."""
     if not path.exists():
         raise UsageError(f"{path}: no such file or folder")
     if not path.is_dir():
         return path, kind_of(path)
+    if is_mask_folder(path):
+        return path, "masks"
     maps: list[Path] = []
     objects: list[tuple[Path, Kind]] = []
     for file in _files(path):

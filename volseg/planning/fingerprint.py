@@ -167,7 +167,8 @@ def take_fingerprint(dataset: Path, on_case: Callable[[int, int, str], None] = l
     UsageError
         No dataset, or one that can't be understood.
     """
-    cases, naming = load_dataset(dataset), read_naming(dataset)
+    cases = load_dataset(dataset)
+    naming = read_naming(dataset, cases)
     names = Names(naming.regions)
     good: list[Measured] = []
     problems: list[Problem] = []
@@ -202,7 +203,7 @@ def _check(case: Measured, channels: int, naming: Naming) -> None:
         raise InputError(f"has {len(case.channels)} channels, and the dataset {channels}", code="channels")
     if naming.regions and (unknown := sorted(case.voxels.keys() - naming.values)):
         raise InputError(
-            f"holds the label values {unknown}, which dataset.json doesn't name; it names {sorted(naming.values)}",
+            f"holds the label values {unknown}, which the dataset doesn't name; it names {sorted(naming.values)}",
             code="unsupported",
         )
 

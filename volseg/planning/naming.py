@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from volseg.errors import UsageError
+from volseg.loaders.dataset import Case
+from volseg.loaders.masks import is_mask_folder, mask_files
+
+#: Names of BraTS' cases, and what the values of their labels are: up to 2021, and since 2023 (the cavity since 2024).
+_BRATS = (
+    (re.compile(r"brats(20)?\d\d_", re.IGNORECASE), {1: "Necrotic core", 2: "Oedema", 4: "Enhancing tumour"}),
+    (
+        re.compile(r"BraTS-(GLI|SSA|MEN|MET)-"),
+        {1: "Necrotic core", 2: "Oedema", 3: "Enhancing tumour", 4: "Resection cavity"},
+    ),
+)
 
 
 @dataclass(frozen=True)
@@ -62,17 +75,25 @@ class Naming:
         return {value for region in self.regions for value in region.members}
 
 
-def read_naming(dataset: Path) -> Naming:
-    """Names from a dataset's ``dataset.json``, in the layout of MSD or of nnU-Net; those of a CSV are the file's.
+def read_naming(dataset: Path, cases: Sequence[Case]) -> Naming:
+    """Names from a dataset's ``dataset.json``, in the layout of MSD or of nnU-Net; those of others are their files'.
+
+    Parameters
+    ----------
+    dataset
+        As `volseg.loaders.dataset.load_dataset` takes it.
+    cases
+        What that gave.
 
     Raises
     ------
     UsageError
         Labels that can't be understood.
     """
-    if not dataset.is_dir():
-        return Naming(dataset.stem)
     path = dataset / "dataset.json"
+    if not path.exists():
+        name = dataset.resolve().name if dataset.is_dir() else dataset.stem
+        return Naming(name, channels=cases[0].channels, regions=_masks(cases) or _tumour(cases))
     content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     given = content.get("channel_names", content.get("modality")) or {}
     try:
@@ -85,6 +106,25 @@ def read_naming(dataset: Path) -> Naming:
     # An absolute path: a dataset given as "." has a name too.
     name = str(content.get("name") or dataset.resolve().name)
     return Naming(name, str(content.get("description") or ""), channels, regions, ignored)
+
+
+def _masks(cases: Sequence[Case]) -> tuple[Region, ...]:
+    """The structures that any case has a mask of, in the order of the alphabet; none unless all labels are masks."""
+    if not all(is_mask_folder(case.label) for case in cases):
+        return ()
+    names = sorted({name for case in cases for name in mask_files(case.label)})
+    return tuple(Region(value, name, (value,)) for value, name in enumerate(names, start=1))
+
+
+def _tumour(cases: Sequence[Case]) -> tuple[Region, ...]:
+    """Labels of BraTS' gliomas and metastases, as they are and not as the overlapping regions that it scores.
+
+    Its paediatric data sets number them in other ways from year to year, so theirs have no names here.
+    """
+    for pattern, table in _BRATS:
+        if all(pattern.match(case.name) for case in cases):
+            return tuple(Region(value, name, (value,)) for value, name in sorted(table.items()))
+    return ()
 
 
 def _regions(content: dict[str, Any]) -> tuple[Region, ...]:

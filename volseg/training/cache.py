@@ -25,6 +25,7 @@ from volseg.config import Recipe
 from volseg.files import write_atomically
 from volseg.geometry import AxisMap, Geometry
 from volseg.loaders.dataset import Case
+from volseg.loaders.masks import MASKS
 from volseg.preprocess import Prepared
 from volseg.preprocess.grid import Box
 from volseg.training.dataset import TrainingCase, prepare_case
@@ -56,11 +57,13 @@ def _file_sha256(path: Path) -> str:
 
 
 def content_sha256(case: Case) -> str:
-    """Hash of what a case's images and label hold, whatever they are called."""
+    """Hash of what a case's images and label hold, whatever they are called; but masks' names say what they are."""
     total = hashlib.sha256()
     for path in (*case.images, case.label):
         files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
         total.update(f"{len(files)};".encode() + b"".join(_file_sha256(file).encode() for file in files))
+        if path.name == MASKS:
+            total.update("/".join(file.name for file in files).encode())
     return total.hexdigest()
 
 

@@ -61,9 +61,9 @@ class TrainingCase:
 def read_labels(case: Case, recipe: Recipe, image: Volume) -> LabelVolume:
     """Read a case's labels on the grid of its image, with the values that the recipe trains on.
 
-    A SEG's segments and an RTSTRUCT's regions are the recipe's labels of the same names. Where the recipe joins several
-    values into one label, those have no names of their own: the file's numbers are taken for them. A label map may
-    also hold the recipe's ignored label.
+    A SEG's segments, an RTSTRUCT's regions and masks are the recipe's labels of the same names. Where the recipe joins
+    several values into one label, those have no names of their own: the file's numbers are taken for them. A label map
+    may also hold the recipe's ignored label.
     """
     ignored = recipe.training.ignored_label
     if any(len(label.members) > 1 for label in recipe.labels) or (ignored is not None and is_label_map(case.label)):
@@ -77,17 +77,21 @@ def read_labels(case: Case, recipe: Recipe, image: Volume) -> LabelVolume:
 
 
 def load_images(case: Case, recipe: Recipe) -> Volume:
-    """Read a case's channels as one volume; they must lie on one grid and be as many as the recipe's."""
-    volumes = [load(path) for path in case.images]
+    """Read a case's channels as one volume; they must lie on one grid and be as many as the recipe's.
+
+    Where the dataset says what each image is, those of the recipe's channels are read, in the recipe's order.
+    """
+    paths = case.images_of([channel.name for channel in recipe.channels])
+    volumes = [load(path) for path in paths]
     first = volumes[0]
-    for path, volume in zip(case.images, volumes, strict=True):
+    for path, volume in zip(paths, volumes, strict=True):
         if difference := first.geometry.difference(volume.geometry):
-            raise GeometryError(f"not on the grid of {case.images[0]}: {difference}", code="grid-mismatch", path=path)
+            raise GeometryError(f"not on the grid of {paths[0]}: {difference}", code="grid-mismatch", path=path)
     array = first.array if len(volumes) == 1 else np.concatenate([volume.array_CIJK for volume in volumes])
     joined = first.with_array(array)
     if joined.channels != len(recipe.channels):
         raise InputError(
-            f"has {joined.channels} channels, the recipe {len(recipe.channels)}", code="channels", path=case.images[0]
+            f"has {joined.channels} channels, the recipe {len(recipe.channels)}", code="channels", path=paths[0]
         )
     return joined
 
