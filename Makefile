@@ -11,7 +11,8 @@ PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13; do \
 BENCHMARKS := $(filter-out benchmarks/_% benchmarks/record_% benchmarks/fuzz_%,$(sort $(wildcard benchmarks/*.py)))
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo check test test-readers bench fuzz peers nnunet-peers nnunet-compare totalsegmentator-peers clean
+.PHONY: help install demo check test test-readers bench fuzz peers nnunet-peers nnunet-compare totalsegmentator-peers \
+	training-cv training-curves training-steps clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name what; do \
@@ -71,6 +72,16 @@ totalsegmentator-peers: install  ## make .venv-totalseg with TotalSegmentator, f
 
 nnunet-compare: nnunet-peers  ## models of each kind, made and run by nnunetv2 now, against volseg: some minutes
 	$(RUN) -m tests.models.suite --live
+
+# About two hours each; they go on where they were stopped. See benchmarks/training/README.md.
+training-cv: install  ## five-fold cross-validation, 30 minutes a fold: DATA=MSD_TASK04 OUT=FOLDER
+	$(RUN) -m benchmarks.training.cross_validation "$(DATA)" -o "$(OUT)"
+
+training-curves: nnunet-peers  ## Dice against minutes, volseg and nnunetv2: DATA=MSD_TASK04 OUT=FOLDER
+	$(RUN) -m benchmarks.training.curves "$(DATA)" -o "$(OUT)"
+
+training-steps: nnunet-peers  ## a training step of volseg and of nnunetv2: some minutes
+	$(RUN) -m benchmarks.training.step
 
 # The guided fuzzer stays out of .venv: nothing else needs it.
 fuzz: install  ## damaged files against the loaders, guided by coverage

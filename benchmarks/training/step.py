@@ -1,25 +1,29 @@
 """One training step of volseg and of nnunetv2, and how much of volseg's isn't the network.
 
     make nnunet-peers
-    .venv/bin/python -m benchmarks.training.step [--steps 5] [--threads 2] [--device cuda]
+    .venv/bin/python -m benchmarks.training.step [--steps 5] [--rounds 3] [--threads 2] [--device cuda]
 
 Both train a U-Net of the same stages and channels (instance normalisation, strided convolutions, deep supervision) on
 the same windows and batch with Dice and cross-entropy, SGD with Nesterov's momentum and a clipped gradient. nnunetv2's
 step is its own `nnUNetTrainer.train_step` with its own loss on its own network; on a CPU it runs in fp32, as it does by
 default, and volseg in what it would choose itself. Patches are in memory: neither augments here. Every run is a process
 of its own, and the rounds of both alternate. Then volseg's `Trainer.step` with the recipe's sampling and augmentation
-is timed in its parts.
+is timed in its parts. What was measured goes to `benchmarks/training/results/step_<device>.json`.
+
+The networks aren't equal to the last layer: as in its own plans, nnunetv2's convolutions have biases, and there is one
+more supervised output, at the lowest resolution, of weight 0. Both are below a thousandth of the operations.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import resource
+import os
 import subprocess
 import sys
 import time
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -65,22 +69,22 @@ def scan(task: str) -> tuple[Any, Any]:
 
 def volseg_step(task: str, device: str) -> Any:
     """A function of the number of a step: one step without sampling and augmentation."""
-    if device != "cpu":
-        raise SystemExit("volseg trains on a CPU: leave --device out")
-    trainer = trainer_of(task)
+    trainer = trainer_of(task, device)
     batch = trainer.batch(0)
     trainer.batch = lambda _: batch
     return lambda step: trainer.step(step, 1000)
 
 
-def trainer_of(task: str) -> Any:
+def trainer_of(task: str, device: str = "cpu") -> Any:
     """Trainer of volseg on one case in memory."""
     import numpy as np
+    import torch
 
     from volseg.geometry import AxisMap, Geometry
     from volseg.preprocess import Prepared
     from volseg.training.dataset import TrainingCase, some_voxels
     from volseg.training.loop import Trainer
+    from volseg.training.processes import Processes
     from volseg.volume import LabelVolume
 
     recipe = recipe_of(task)
@@ -90,7 +94,7 @@ def trainer_of(task: str) -> Any:
     foreground = {int(value): some_voxels(labels == value) for value in labels.unique() if value}
     prepared = Prepared(image, AxisMap.between("RAS", "RAS"), geometry)
     case = TrainingCase("scan", prepared, labels, reference, foreground, ((0.0, 1.0),))
-    return Trainer(recipe, [case], [], Path(), lambda *_: None)
+    return Trainer(recipe, [case], [], Path(), lambda *_: None, Processes(torch.device(device)))
 
 
 def nnunet_step(task: str, device: str) -> Any:
@@ -111,7 +115,7 @@ def nnunet_step(task: str, device: str) -> Any:
         1, stages, features, torch.nn.Conv3d, 3, strides, 2, classes, 2, True, torch.nn.InstanceNorm3d,
         {"eps": 1e-5, "affine": True}, None, None, torch.nn.LeakyReLU, {"inplace": True}, True,
     ).to(device)  # fmt: skip
-    dice = {"batch_dice": True, "smooth": 1e-5, "do_bg": False, "ddp": False}
+    dice = {"batch_dice": False, "smooth": 1e-5, "do_bg": False, "ddp": False}
     loss = DC_and_CE_loss(dice, {}, weight_ce=1, weight_dice=1, dice_class=MemoryEfficientSoftDiceLoss)
     weights = [0.5**level for level in range(stages - 1)]
     weights[-1] = 0.0
@@ -131,13 +135,18 @@ def nnunet_step(task: str, device: str) -> Any:
     return lambda _: nnUNetTrainer.train_step(trainer, {"data": images, "target": targets})
 
 
-def measure(kind: str, task: str, steps: int, threads: int, device: str) -> dict[str, float]:
-    """Seconds of the fastest of some steps, and the process's peak memory; the first step isn't timed."""
+def measure(kind: str, task: str, steps: int, threads: int, device: str) -> dict[str, Any]:
+    """Median seconds of some steps, and the most memory that they add to the process; the first isn't timed.
+
+    On a CPU memory is what the process holds at its peak over what it held with network and batch before the first
+    step; on a GPU all that is allocated there at the peak.
+    """
     import torch
 
     torch.set_num_threads(threads)
     step = (volseg_step if kind == "volseg" else nnunet_step)(task, device)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    Path("/proc/self/clear_refs").write_text("5")  # the peak is counted from here
+    before = _held_mib("VmRSS")
     step(0)
     walls, processors = [], []
     for number in range(steps):
@@ -147,9 +156,15 @@ def measure(kind: str, task: str, steps: int, threads: int, device: str) -> dict
             torch.cuda.synchronize()
         walls.append(time.perf_counter() - wall)
         processors.append(time.process_time() - processor)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    memory = torch.cuda.max_memory_allocated() / 2**20 if device == "cuda" else (peak - before) / 1024
-    return {"wall_s": min(walls), "cpu_s": min(processors), "mib": memory}
+    memory = torch.cuda.max_memory_allocated() / 2**20 if device == "cuda" else _held_mib("VmHWM") - before
+    name = torch.cuda.get_device_name() if device == "cuda" else "cpu"
+    return {"wall_s": median(walls), "cpu_s": median(processors), "mib": memory, "device": name}
+
+
+def _held_mib(field: str) -> float:
+    """Memory of this process by the system's count: VmRSS now, VmHWM at its peak."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(f"{field}:"))
 
 
 def feeding(task: str, steps: int, threads: int) -> dict[str, float]:
@@ -169,15 +184,59 @@ def feeding(task: str, steps: int, threads: int) -> dict[str, float]:
         start = time.process_time()
         trainer.step(number + 1, 1000)
         rest.append(time.process_time() - start)
-    return {"batch_s": feed, "rest_s": min(rest), "share": feed / (feed + min(rest))}
+    return {"batch_s": feed, "rest_s": median(rest), "share": feed / (feed + median(rest))}
 
 
-def run(python: Path, *arguments: str) -> dict[str, float]:
+def run(python: Path, *arguments: str) -> dict[str, Any]:
     """One measurement in a process of its own."""
     command = [str(python), "-m", "benchmarks.training.step", *arguments]
-    made = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
-    result: dict[str, float] = json.loads(made.stdout.splitlines()[-1])
+    made = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    if made.returncode:
+        raise SystemExit(f"{' '.join(command)} ended with {made.returncode}")
+    result: dict[str, Any] = json.loads(made.stdout.splitlines()[-1])
     return result
+
+
+def rounds_of(task: str, given: argparse.Namespace) -> dict[str, Any]:
+    """All rounds of a task, nnunetv2 and volseg in turn, then where volseg's time goes."""
+    options = {"steps": given.steps, "threads": given.threads, "device": given.device}
+    common = ["--tasks", task, *(text for name, value in options.items() for text in (f"--{name}", str(value)))]
+    rounds = [
+        {
+            "nnunetv2": run(PEER, "--only", "nnunet", *common),
+            "volseg": run(Path(sys.executable), "--only", "volseg", *common),
+        }
+        for _ in range(given.rounds)
+    ]
+    fed = run(Path(sys.executable), "--only", "feeding", *common) if given.device == "cpu" else None
+    return {"rounds": rounds, "feeding": fed}
+
+
+def steps_table(document: dict[str, Any]) -> str:
+    """What was measured as markdown: medians over the rounds; the ratio is the median of the rounds' own."""
+    from benchmarks.training._results import markdown
+
+    rows = []
+    for task, found in document["tasks"].items():
+        peer, ours = ([each[tool] for each in found["rounds"]] for tool in ("nnunetv2", "volseg"))
+        ratios = sorted(theirs["wall_s"] / own["wall_s"] for theirs, own in zip(peer, ours, strict=True))
+        rows.append(
+            [
+                task,
+                *(f"{1 / median(each['wall_s'] for each in tool):.3f}" for tool in (peer, ours)),
+                f"{median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})",
+                f"{median(p['cpu_s'] / o['cpu_s'] for p, o in zip(peer, ours, strict=True)):.2f}",
+                *(f"{median(each['mib'] for each in tool):.0f}" for tool in (peer, ours)),
+                "-" if found["feeding"] is None else f"{found['feeding']['share']:.1%}",
+            ]
+        )
+    head = ["", "nnunetv2, steps a second", "volseg", "times faster (rounds)", "by processor time"]
+    head += ["nnunetv2, MiB a step", "volseg", "not network"]
+    about = (
+        f"{document['device']}; {document['machine']}; {document['threads']} threads; {document['steps']} steps in each"
+        f" of the rounds; load before {document['load_before']:.1f}."
+    )
+    return f"{about}\n\n{markdown(head, rows)}"
 
 
 def main() -> None:
@@ -188,6 +247,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--tasks", nargs="+", choices=list(TASKS), default=list(TASKS))
+    parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "training" / "results")
     parser.add_argument("--only", choices=["volseg", "nnunet", "feeding"], help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.only:
@@ -197,32 +257,23 @@ def main() -> None:
         else:
             print(json.dumps(measure(given.only, task, given.steps, given.threads, given.device)))
         return
-    print(
-        "| task | nnunetv2 s | volseg s | times faster (wall) | (CPU time) | nnunetv2 MiB | volseg MiB | not network |"
-    )
-    print("|---|---|---|---|---|---|---|---|")
-    for task in given.tasks:
-        common = [
-            "--tasks",
-            task,
-            "--steps",
-            str(given.steps),
-            "--threads",
-            str(given.threads),
-            "--device",
-            given.device,
-        ]
-        rounds = [
-            (run(PEER, "--only", "nnunet", *common), run(Path(sys.executable), "--only", "volseg", *common))
-            for _ in range(given.rounds)
-        ]
-        peer, ours = ({name: min(each[n][name] for each in rounds) for name in rounds[0][n]} for n in (0, 1))
-        fed = run(Path(sys.executable), "--only", "feeding", *common)
-        print(
-            f"| {task} | {peer['wall_s']:.2f} | {ours['wall_s']:.2f} | {peer['wall_s'] / ours['wall_s']:.2f}"
-            f" | {peer['cpu_s'] / ours['cpu_s']:.2f} | {peer['mib']:.0f} | {ours['mib']:.0f} | {fed['share']:.1%} |",
-            flush=True,
-        )
+    if not PEER.exists():
+        raise SystemExit("no .venv-nnunet: make nnunet-peers")
+    from benchmarks.inference._compare import machine
+
+    load = os.getloadavg()[0]
+    tasks = {task: rounds_of(task, given) for task in given.tasks}
+    document = {
+        "machine": machine(),
+        "device": tasks[given.tasks[0]]["rounds"][0]["volseg"]["device"],
+        "threads": given.threads,
+        "steps": given.steps,
+        "load_before": round(load, 2),
+        "tasks": tasks,
+    }
+    given.results.mkdir(parents=True, exist_ok=True)
+    (given.results / f"step_{given.device}.json").write_text(json.dumps(document, indent=1) + "\n")
+    print(steps_table(document))
 
 
 if __name__ == "__main__":
