@@ -93,3 +93,12 @@ def test_the_command_itself_without_torch(folders: tuple[Path, Path]) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["tolerance_mm"] == 2
+
+
+def test_an_ignored_value(folders: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    predicted, reference = first_only(folders)
+    evaluate(predicted, reference, json_output=True, ignored=2)
+    content = json.loads(capsys.readouterr().out)
+    # What the reference has of label 2, all of the prediction's, is left out.
+    assert [score["state"] for score in content["cases"][0]["labels"]] == ["scored"]
+    assert content["ignored"] == 2

@@ -157,7 +157,7 @@ def test_the_document_is_strict_json_with_nulls(folders: tuple[Path, Path]) -> N
 
     content = json.loads(as_json(found), parse_constant=refuse)
     assert content == document(found) | {"cases": content["cases"]}
-    assert list(content) == ["tolerance_mm", "cases", "summary", "not_evaluated", "notes"]
+    assert list(content) == ["tolerance_mm", "ignored", "cases", "summary", "not_evaluated", "notes"]
     assert content["cases"][0]["labels"][1] == {
         "value": 2,
         "name": "Head",
@@ -258,3 +258,35 @@ def test_public_names() -> None:
         "evaluate_folders",
         "evaluate_pair",
     ]
+
+
+def test_ignored_voxels_are_in_no_metric(tmp_path: Path) -> None:
+    predicted, reference = bars(6, 3), bars(2, 3)
+    reference[4:, 1, 1] = 9  # two of the four voxels too many
+    reference[0, 0, 0] = 9
+    save(tmp_path / "out" / "a.nii.gz", predicted)
+    save(tmp_path / "out" / "b.nii.gz", bars(1, 1))
+    save(tmp_path / "ref" / "a.nii.gz", reference)
+    save(tmp_path / "ref" / "b.nii.gz", np.full(SHAPE, 9, dtype=np.uint8))
+    (tmp_path / "ref" / "dataset.json").write_text(json.dumps({"labels": {"1": "one", "2": "two", "9": "ignore"}}))
+    found = evaluate_folders(tmp_path / "out", tmp_path / "ref", ignored=9)
+    (case,) = found.cases
+    one, two = case.labels
+    # Judged: 117 of 120 voxels, the prediction's row is 4 long, the reference's 2, as in the hand-worked pair.
+    assert [one.dice, one.iou, one.accuracy] == pytest.approx([4 / 6, 2 / 4, 115 / 117])
+    assert one.hd95_mm == pytest.approx(1.5 + 0.85 * 1.5)
+    assert [one.predicted_ml, one.reference_ml] == pytest.approx([0.048, 0.024])
+    assert (two.dice, two.accuracy, case.accuracy) == (1, 1, pytest.approx(115 / 117))
+    assert [(item.case, item.code) for item in found.not_evaluated] == [("b", "unsupported")]
+    assert found.notes == ("3 voxels with the value 9 in the reference are left out",)
+    assert document(found)["ignored"] == 9
+    (taken,) = (case for case in evaluate_folders(tmp_path / "out", tmp_path / "ref").cases if case.case == "a")
+    assert [score.value for score in taken.labels] == [1, 2, 9]
+    assert taken.labels[0].dice == pytest.approx(4 / 8)
+
+
+def test_an_ignored_value_that_no_reference_has_is_told(tmp_path: Path) -> None:
+    save(tmp_path / "a.nii.gz", bars(3, 3))
+    found = evaluate_folders(tmp_path / "a.nii.gz", tmp_path / "a.nii.gz", ignored=300)  # beyond the file's uint8
+    assert found.notes == ("no reference has a voxel of the ignored value 300",)
+    assert found.cases[0].labels[0].dice == 1

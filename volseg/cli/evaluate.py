@@ -26,6 +26,10 @@ def evaluate(
     tolerance: Annotated[
         float, typer.Option("--tolerance", metavar="MM", help="Distance that NSD, the surface Dice, forgives.")
     ] = 1.0,
+    ignored: Annotated[
+        int | None,
+        typer.Option("--ignore", metavar="VALUE", min=1, help="Leave out voxels that have it in the reference."),
+    ] = None,
 ) -> None:
     """Score masks per case and label: Dice, IoU, accuracy, HD95, NSD and volumes.
 
@@ -45,6 +49,7 @@ def evaluate(
             predicted,
             reference,
             tolerance,
+            ignored=ignored,
             on_case=lambda done, pairs, case: line.update(f"case {done} of {pairs}: {case}"),
         )
     if output is not None:

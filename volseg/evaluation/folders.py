@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from volseg.errors import RefusalError, UsageError
@@ -29,7 +29,7 @@ class CaseScore:
     case
         Its name.
     accuracy
-        Share of its voxels that have the same label, or none, in both masks.
+        Share of its voxels, without those that are left out, that have the same label, or none, in both masks.
     labels
         A score for every label of the evaluation, in ascending order of value.
     """
@@ -47,6 +47,8 @@ class Evaluation:
     ----------
     tolerance_mm
         Of NSD.
+    ignored
+        Value in the references of voxels that were left out; None: none were.
     cases
         By name; each has the same labels.
     not_evaluated
@@ -56,6 +58,7 @@ class Evaluation:
     """
 
     tolerance_mm: float
+    ignored: int | None
     cases: tuple[CaseScore, ...]
     not_evaluated: tuple[NotEvaluated, ...]
     notes: tuple[str, ...]
@@ -70,6 +73,7 @@ def evaluate_folders(
     reference: Path,
     tolerance_mm: float = TOLERANCE_MM,
     on_case: Callable[[int, int, str], None] | None = None,
+    ignored: int | None = None,
 ) -> Evaluation:
     """Pair masks and score each pair.
 
@@ -83,6 +87,8 @@ def evaluate_folders(
         Of NSD.
     on_case
         Called before each pair with its number (from 1), the number of pairs, and the case.
+    ignored
+        Voxels that have this value in the reference count for nothing: nobody judged them.
 
     Raises
     ------
@@ -96,30 +102,41 @@ def evaluate_folders(
     pairs, not_evaluated = find_pairs(predicted, reference)
     cases: list[CaseScore] = []
     notes: dict[str, None] = {}
+    left_out = 0
     for number, pair in enumerate(pairs, start=1):
         if on_case:
             on_case(number, len(pairs), pair.case)
         try:
-            case, remarks = _evaluate(pair, tolerance_mm)
+            case, remarks, count = _evaluate(pair, tolerance_mm, ignored)
         except RefusalError as error:
             not_evaluated.append(NotEvaluated(case=pair.case, reason=str(error), code=error.code))
             continue
         cases.append(case)
         notes |= dict.fromkeys(remarks)
+        left_out += count
+    if ignored is not None:
+        told = f"{left_out} voxels with the value {ignored} in the reference are left out"
+        notes[told if left_out else f"no reference has a voxel of the ignored value {ignored}"] = None
     return Evaluation(
         tolerance_mm=tolerance_mm,
+        ignored=ignored,
         cases=_with_every_label(cases),
         not_evaluated=tuple(sorted(not_evaluated, key=lambda item: item.case)),
         notes=tuple(notes),
     )
 
 
-def _evaluate(pair: Pair, tolerance_mm: float) -> tuple[CaseScore, list[str]]:
+def _evaluate(pair: Pair, tolerance_mm: float, ignored: int | None) -> tuple[CaseScore, list[str], int]:
+    """Scores of a pair, what to tell of it, and the number of voxels that are left out."""
     predicted, reference, notes = read_pair(pair)
-    scores = evaluate_pair(predicted, reference, tolerance_mm)
-    accuracy = pixel_accuracy(predicted.array, reference.array)
+    # A value that no voxel has, not even of those that a mask's type can't hold, leaves out none.
+    left_out = reference.array == (-1 if ignored is None else ignored)
+    known = tuple(label for label in reference.labels if label.value != ignored)
+    reference = replace(reference, labels=known)
+    scores = evaluate_pair(predicted, reference, tolerance_mm, left_out if left_out.any() else None)
+    accuracy = pixel_accuracy(predicted.array[~left_out], reference.array[~left_out])
     case = CaseScore(case=pair.case, accuracy=accuracy, labels=tuple(scores))
-    return case, [*notes, *_contradictions(_names(predicted), _names(reference))]
+    return case, [*notes, *_contradictions(_names(predicted), _names(reference))], int(left_out.sum())
 
 
 def _names(mask: LabelVolume) -> dict[int, str]:

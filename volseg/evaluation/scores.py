@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
+import numpy as np
+import numpy.typing as npt
 from scipy import ndimage
 
-from volseg.errors import GeometryError
+from volseg.errors import GeometryError, InputError
 from volseg.evaluation.overlap import Confusion, confusion
 from volseg.evaluation.surface import SurfaceDistances, surface_distances, surface_points
 from volseg.geometry import Floats
@@ -34,7 +36,8 @@ class LabelScore:
     dice, iou
         0 to 1. 0 where one mask is empty, None where both are.
     accuracy
-        Share of all voxels of the scan that both masks put inside, or both outside, the label.
+        Share of the scan's voxels, without those that are left out, that both masks put inside, or both outside, the
+        label.
     hd95_mm
         95th percentile Hausdorff distance; None where a mask is empty.
     nsd
@@ -77,7 +80,10 @@ def label_names(predicted: LabelVolume, reference: LabelVolume) -> dict[int, str
 
 
 def evaluate_pair(
-    predicted: LabelVolume, reference: LabelVolume, tolerance_mm: float = TOLERANCE_MM
+    predicted: LabelVolume,
+    reference: LabelVolume,
+    tolerance_mm: float = TOLERANCE_MM,
+    left_out: npt.NDArray[np.bool_] | None = None,
 ) -> list[LabelScore]:
     """Score each label that a mask lists or holds.
 
@@ -87,6 +93,8 @@ def evaluate_pair(
         On one grid.
     tolerance_mm
         Of NSD.
+    left_out
+        Voxels that nobody judged, on the same grid: they count as background in both masks, and in no share or volume.
 
     Returns
     -------
@@ -97,6 +105,8 @@ def evaluate_pair(
     ------
     GeometryError
         Code ``grid-mismatch``: the grids differ.
+    InputError
+        Code ``unsupported``: every voxel is left out.
     """
     if difference := predicted.geometry.difference(reference.geometry):
         raise GeometryError(
@@ -105,11 +115,18 @@ def evaluate_pair(
             code="grid-mismatch",
             path=predicted.source.path,
         )
+    count = 0
+    if left_out is not None:
+        count = int(left_out.sum())
+        if count == left_out.size:
+            raise InputError("every voxel is left out: nothing is there to judge", code="unsupported")
+        predicted, reference = without(predicted, left_out), without(reference, left_out)
     predicted_boxes, reference_boxes = _boxes(predicted), _boxes(reference)
     names = label_names(predicted, reference)
     values = sorted(predicted_boxes.keys() | reference_boxes.keys() | names.keys())
     scores = []
-    for value, counts in confusion(predicted.array, reference.array, values).items():
+    for value, counted in confusion(predicted.array, reference.array, values).items():
+        counts = replace(counted, total=counted.total - count)
         distances = None
         if value in predicted_boxes and value in reference_boxes:
             distances = surface_distances(
@@ -118,6 +135,11 @@ def evaluate_pair(
         name = names.get(value, f"label {value}")
         scores.append(_score(value, name, counts, distances, reference.geometry.voxel_volume_ml, tolerance_mm))
     return scores
+
+
+def without(mask: LabelVolume, left_out: npt.NDArray[np.bool_]) -> LabelVolume:
+    """`mask`, with background in the voxels that are left out."""
+    return mask.with_array(np.where(left_out, mask.array.dtype.type(0), mask.array))
 
 
 def _boxes(mask: LabelVolume) -> dict[int, Box]:

@@ -26,11 +26,12 @@ def document(evaluation: Evaluation) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``{"tolerance_mm", "cases": [{"case", "accuracy", "labels": [LabelScore]}], "summary": [Summary],
+        ``{"tolerance_mm", "ignored", "cases": [{"case", "accuracy", "labels": [LabelScore]}], "summary": [Summary],
         "not_evaluated": [{"case", "reason", "code"}], "notes"}``.
     """
     return {
         "tolerance_mm": evaluation.tolerance_mm,
+        "ignored": evaluation.ignored,
         "cases": [asdict(case) for case in evaluation.cases],
         "summary": [asdict(summary) for summary in evaluation.summaries()],
         "not_evaluated": [asdict(item) for item in evaluation.not_evaluated],
