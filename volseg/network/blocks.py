@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from volseg.config import NetworkConfig, Triple
+from volseg.network.convolution import Convolution
 from volseg.network.normalisation import GroupNorm
 
 
@@ -67,10 +68,9 @@ class ConvolutionBlock(nn.Sequential):
         *,
         activated: bool = True,
     ) -> None:
-        padding = (kernel[0] // 2, kernel[1] // 2, kernel[2] // 2)
         # A normalisation takes the mean away, and a bias with it.
         bias = config.normalisation == "none" if config.bias is None else config.bias
-        parts: list[nn.Module] = [nn.Conv3d(*channels, kernel, stride, padding, bias=bias)]
+        parts: list[nn.Module] = [Convolution(*channels, kernel, stride, bias=bias)]
         parts.append(normalisation(config, channels[1]))
         if config.dropout and activated:
             parts.append(nn.Dropout3d(config.dropout))
