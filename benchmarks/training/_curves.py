@@ -11,7 +11,7 @@ from volseg.config import Section
 
 #: The mean Dice that is to be reached soon.
 GOAL = 0.88
-#: Where the picture's axis begins if some points lie below it: the differences that matter are of 0.01.
+#: Where the picture's axis begins at the latest if some points lie below it: the differences that matter are of 0.01.
 LOWEST = 0.8
 Kind = Literal["own schedule", "along a run"]
 
@@ -130,14 +130,16 @@ def draw(curves: Curves) -> bytes:
     axes.axhline(PUBLISHED, color="black", linestyle="--", linewidth=1)
     caption = f"{PUBLISHED}: nnU-Net's published figure, five folds, about two hours of an H100 each"
     axes.text(0.99, PUBLISHED, caption, transform=axes.get_yaxis_transform(), ha="right", va="bottom", fontsize=8)
-    cut = any(point.dice < LOWEST for point in curves.points)
-    below = f" (below {LOWEST} not shown)" if cut else ""
+    # Every line's best point is to be seen.
+    bottom = min([LOWEST, *(max(point.dice for point in points) - 0.02 for points in curves.series().values())])
+    cut = any(point.dice < bottom for point in curves.points)
+    below = f" (below {bottom:.2f} not shown)" if cut else ""
     axes.set(xlabel="minutes of training", ylabel=f"mean Dice of both labels{below}", xlim=(0, None))
     if cut:
-        axes.set_ylim(bottom=LOWEST)
+        axes.set_ylim(bottom=bottom)
     axes.set_title(f"Hippocampus, fold {curves.fold} held out, one machine", fontsize=10)
     axes.grid(alpha=0.3)
-    axes.legend(loc="lower right", fontsize=8)
+    axes.legend(loc="best", fontsize=8)
     file = io.BytesIO()
     figure.savefig(file, format="png")
     return file.getvalue()

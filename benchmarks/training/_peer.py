@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -101,6 +102,7 @@ class Peer:
         paths = {"nnUNet_raw": "raw", "nnUNet_preprocessed": "preprocessed", "nnUNet_results": results}
         variables = {name: str(self.folder / path) for name, path in paths.items()}
         log = self.folder / "log.txt"
+        print(f"+ nnunetv2 {' '.join(map(str, command[1:5]))} ..., output in {log}", file=sys.stderr, flush=True)
         with log.open("ab") as file:
             made = subprocess.run(
                 list(map(str, command)), cwd=ROOT, env={**os.environ, **variables}, stdout=file, stderr=file

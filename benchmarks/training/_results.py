@@ -56,7 +56,10 @@ class FoldResult(Section):
     load_after: float
     """The same at its end, its own included."""
     last_dice: float | None
-    """Mean over labels of the last validation's Dice, not post-processed: no choice among validations is in it."""
+    """Mean over labels of the last validation's Dice, neither mirrored nor post-processed.
+
+    No choice among validations is in it.
+    """
     scores: FoldScores
     """Of every case held out, by the weights of the best validation."""
 

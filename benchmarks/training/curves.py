@@ -8,9 +8,10 @@ cases, scored by `volseg.evaluation`. There are two kinds of points:
 
 - *own schedule*: a run that was given so many minutes, at its end. Its learning rate falls to nothing by then. For
   volseg that is `volseg plan --minutes M` and `volseg train --minutes M`, and M is wall time with everything included:
-  start, reading, validations, scoring.
+  start, reading, validations, scoring. The weights are those of its best validation, which is what it keeps.
 - *along a run*: weights of a longer run before its end, at a learning rate that is still high. For volseg these are
-  the validations of the longest run; the time after them (scoring, report) is counted as if it had come before them.
+  the validations of the longest run, which aren't mirrored; the time after them (scoring, report) is counted as if it
+  had come before them.
 
 nnunetv2 is trained once, with its own plan, trainer and augmentation (two processes for that on two cores, which is its
 default), for as many minutes as the longest budget; its schedule of a thousand epochs runs by the clock and ends with
@@ -122,7 +123,7 @@ class Bench:
                 planned_minutes=minutes,
                 minutes=round((outside + float(row["seconds"])) / 60, 3),
                 steps=int(row["step"]),
-                mirrored=trained.mirroring.use,
+                mirrored=trained.mirroring.use and kind == "own schedule",
                 load_before=before,
                 recipe_sha256=sha256(recipe),
                 **score,
