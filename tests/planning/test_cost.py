@@ -61,6 +61,22 @@ def test_it_counts_what_the_network_does(
     assert found.parameters == sum(parameter.numel() for parameter in built.parameters())
 
 
+def test_outputs_take_time_of_their_own() -> None:
+    network = NetworkConfig(features=(8, 16, 32))
+    few, many = (cost(network, 1, outputs, (64, 64, 64)) for outputs in (3, 118))
+    # 115 more of them at full resolution: an operation, forward and backward, for each of 8 features, and memory.
+    more = 2 * 64**3 * 115 * (6 * 8 / 70e9 + 40e-9 / 2)
+    assert many.step_s(2, SLOW) - few.step_s(2, SLOW) == pytest.approx(more, rel=1e-6)
+    assert many.step_s(2, SLOW) > 2 * few.step_s(2, SLOW)
+
+
+def test_many_outputs_make_the_window_smaller_or_the_network_narrower() -> None:
+    few, many = (chosen(needs((200, 200, 200), outputs=outputs), FAST) for outputs in (3, 118))
+    assert many.fits
+    work = [math.prod(size.topology.window) * size.features[0] for size in (few, many)]
+    assert work[1] < work[0]
+
+
 def needs(shape: tuple[int, int, int], spacing: tuple[float, float, float] = (1.0, 1.0, 1.0), **more: Any) -> Needs:
     count = more.pop("cases", 100)
     given = {"labelled_ml": 10.0, "smallest_ml": 1.0, "channels": 1, "outputs": 3, **more}

@@ -11,6 +11,10 @@ from volseg.config import NetworkConfig, Triple
 #: Floating-point operations a second of a core in training, by precision: a step of 57 billion (16 features, two
 #: windows of 40x56x40) took 0.25 to 0.3 s in bf16 on two cores with AVX-512, and 0.76 to 0.9 s in fp32 with AVX2.
 OPERATIONS_PER_S = {"bf16": 100e9, "fp32": 35e9}
+#: Seconds of a core that each value of the supervised outputs takes beside those operations, forward and backward: with
+#: many classes the last layer and the loss, which pass over these values a dozen times, wait for memory. Measured with
+#: 43 outputs, two windows of 64x64x64, fp32: 12 and 25 billionths; with 3 outputs 40 and 36.
+OUTPUT_S = 40e-9
 #: Float32 values held for each value that a convolution gives, and for each output of the loss, where a step's peak is:
 #: 3.9 measured in fp32 with 16 features, 3 outputs, 40x56x40.
 HELD_PER_VALUE, HELD_PER_OUTPUT = 4.0, 8.0
@@ -57,6 +61,11 @@ class Cost:
     def step_operations(self, batch: int) -> int:
         """Of an optimiser step: the backward pass takes twice as many as the forward pass."""
         return 3 * batch * self.operations
+
+    def step_s(self, batch: int, machine: Machine) -> float:
+        """Seconds of an optimiser step."""
+        outputs = batch * self.logits * OUTPUT_S / machine.threads
+        return self.step_operations(batch) / machine.operations_per_s + outputs
 
     def step_bytes(self, batch: int) -> int:
         """Memory of an optimiser step, the process without its cases included."""

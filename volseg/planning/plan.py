@@ -57,7 +57,7 @@ class Plan:
 
     @property
     def step_s(self) -> float:
-        """Seconds of a step, by its operations."""
+        """Seconds of a step, as counted."""
         return self.size.step_s(self.limits.machine)
 
     def measured(self, step_s: float) -> str:
@@ -329,7 +329,8 @@ def _head(fingerprint: Fingerprint, size: Size, limits: Limits, notes: tuple[str
         *(f"Note: {note}." for note in notes),
         f"Estimated, not measured: {size.cost.step_operations(size.batch) / 1e9:.0f} billion operations a step at"
         f" {machine.operations_per_s / 1e9:.0f} billion a second ({machine.threads} threads,"
-        f" {'bf16' if machine.bf16 else 'fp32'}) are {step_s:.2f} s; memory {held / 1e9:.1f} GB, and"
+        f" {'bf16' if machine.bf16 else 'fp32'}), and {size.batch * size.cost.logits / 1e6:.0f} million output values,"
+        f" are {step_s:.2f} s; memory {held / 1e9:.1f} GB, and"
         f" {size.cases_bytes / 1e9:.1f} GB of disk for the prepared cases.",
     ]
 

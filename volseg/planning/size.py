@@ -123,8 +123,8 @@ class Size:
         return math.prod(min(n, m) / m for n, m in zip(self.topology.window, self.median, strict=True))
 
     def step_s(self, machine: Machine) -> float:
-        """Seconds of a step, by its operations."""
-        return self.cost.step_operations(self.batch) / machine.operations_per_s
+        """Seconds of a step, as counted."""
+        return self.cost.step_s(self.batch, machine)
 
 
 def choose_size(needs: Needs, limits: Limits) -> Size:
@@ -155,7 +155,7 @@ def _at(needs: Needs, limits: Limits, spacing_mm: Spacing) -> Size:
         features = tuple(min(base * 2**stage, base * WIDEST) for stage in range(len(found.strides)))
         network = NetworkConfig(features=features, strides=found.strides, kernels=found.kernels)
         counted = cost(network, needs.channels, needs.outputs, found.window)
-        in_time = counted.step_operations(batch) <= limits.step_s * limits.machine.operations_per_s
+        in_time = counted.step_s(batch, limits.machine) <= limits.step_s
         fits = in_time and counted.step_bytes(batch) <= limits.memory
         return Size(spacing_mm, spacing_mm, None, median, found, features, batch, counted, held, fits)
 
