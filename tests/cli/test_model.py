@@ -37,7 +37,7 @@ def test_show(volseg_: Command, tmp_path: Path) -> None:
         ["channel", "T1, modality MR"],
         ["folds", "0, 1 (sha256 as in model.json)"],
         ["grid", "RAS, spacing the scan's own, window 8 x 8 x 8"],
-        ["spacing", "1-1 x 1-1 x 1-1 mm"],
+        ["spacing", "1 x 1 x 1 mm"],
     ):
         assert expected in shown
     assert "field of view 31-43 x 40-58 x 26-47 mm" in done.out

@@ -8,13 +8,19 @@ from typing import Any
 import pytest
 import torch
 
+import volseg
+from tests.conftest import ROOT
 from tests.tiny import blob_case, model_of, tiny_recipe, write_dataset
-from volseg.errors import UsageError
+from volseg.config import Recipe, recipe_from_dict
+from volseg.errors import ModelError, UsageError
 from volseg.loaders.dataset import Case, load_dataset
+from volseg.models.folder import ModelFolder
+from volseg.models.nnunet import import_nnunet
 from volseg.network.unet import UNet
 from volseg.training import loop
 from volseg.training.checkpoint import load_checkpoint
 from volseg.training.finetune import Start
+from volseg.training.pack import pack_run
 from volseg.training.run import Budget, train_fold
 
 TRAINING = {"batch_size": 1, "validations": 1, "folds": 2, "ema_decay": 0.9}
@@ -114,3 +120,85 @@ def test_a_model_of_which_nothing_fits(tmp_path: Path, cases: tuple[Case, ...]) 
         )
     with pytest.raises(UsageError, match="--freeze 4: the network's encoder has 3 stages"):
         train(tiny_recipe(**FEW), cases, tmp_path / "other", Start(model(tmp_path / "fits").model, freeze=4))
+
+
+def test_weights_of_folds_that_fine_tuned_one_model_are_averaged(tmp_path: Path, cases: tuple[Case, ...]) -> None:
+    start = model(tmp_path / "model")
+    run, recipe = tmp_path / "run", tiny_recipe(**FEW)
+    train(recipe, cases, run, start, fold=0)
+    train(recipe, cases, run, start, fold=1)
+    mean = pack_run(run, tmp_path / "mean", average=True)
+    assert list(mean.manifest.weights) == ["average"]
+    parts = [load_checkpoint(run / f"fold_{n}" / "best.pt")["average"] for n in (0, 1)]
+    for name, value in mean.weights("average").items():
+        torch.testing.assert_close(value, (parts[0][name] + parts[1][name]) / 2)
+    assert "ITS ACCURACY ISN'T MEASURED" in (tmp_path / "mean" / "CARD.md").read_text()
+
+
+@pytest.mark.parametrize("folds", [(), ("0", "1")])
+def test_weights_of_folds_that_were_trained_apart_are_not(
+    folds: tuple[str, ...], tmp_path: Path, cases: tuple[Case, ...]
+) -> None:
+    start = model(tmp_path / "model", folds) if folds else None
+    told = "different folds of tiny 1.0" if folds else "random weights"
+    for fold in (0, 1):
+        train(tiny_recipe(**FEW), cases, tmp_path / "run", start, fold=fold)
+    with pytest.raises(ModelError, match=rf"its folds started from {told}, .*train --from.*an ensemble"):
+        pack_run(tmp_path / "run", tmp_path / "mean", average=True)
+    assert not (tmp_path / "mean").exists()
+
+
+def like(imported: ModelFolder, **changes: Any) -> Recipe:
+    """The imported model's own recipe, which model.json holds, made trainable on small cases."""
+    content = imported.manifest.recipe.model_dump(mode="json")
+    content["training"] |= TRAINING
+    return recipe_from_dict({**content, **changes}, "recipe")
+
+
+def imported(kind: str, folder: Path) -> ModelFolder:
+    return import_nnunet(ROOT / "tests" / "data" / "nnunet" / kind, folder)
+
+
+ONE = [{"value": 1, "name": "all of it", "colour": [1, 2, 3], "members": [1, 2]}]
+TWO = [{"value": 1, "name": "a", "colour": [1, 2, 3]}, {"value": 2, "name": "b", "colour": [3, 2, 1]}]
+MRI = [{"name": "MRI", "modalities": ["MR"]}]
+
+
+def test_an_imported_nnunet_model_learns_other_labels(tmp_path: Path, cases: tuple[Case, ...]) -> None:
+    model = imported("plain", tmp_path / "model")  # CT; liver and spleen
+    told: list[str] = []
+    recipe = like(model, labels=ONE, output="sigmoid")
+    state = train(recipe, cases, tmp_path / "run", Start(model, freeze=1), note=told.append)
+    weights = model.weights("0")
+    new = {name for name, value in weights.items() if state["network"][name].shape != value.shape}
+    assert new
+    assert all(name.startswith("outputs.") for name in new)
+    assert f"{len(weights) - len(new)} of {len(weights)} tensors are those of {recipe.name} " in "".join(told)
+    same = {name for name in weights.keys() - new if torch.equal(state["network"][name], weights[name])}
+    assert same == {name for name in weights if name.startswith("encoder.0.")}
+
+
+def test_an_imported_nnunet_model_takes_other_channels(tmp_path: Path, cases: tuple[Case, ...]) -> None:
+    model = imported("residual", tmp_path / "model")  # T1 and FLAIR; a lesion
+    recipe = like(model, channels=MRI, labels=TWO)
+    told: list[str] = []
+    state = train(recipe, cases, tmp_path / "run", Start(model), note=told.append)
+    (weights,) = (model.weights(fold) for fold in model.manifest.weights)
+    new = {name.partition(".")[0] for name, value in weights.items() if state["network"][name].shape != value.shape}
+    assert new == {"stem", "outputs"}
+    assert any("tensors are those of" in text and "stem." in text for text in told)
+    # A stage that is new can't be frozen: it would stay random.
+    with pytest.raises(
+        UsageError, match=r"--freeze 1: stem\..* have other shapes than the model's, and would stay rand"
+    ):
+        train(recipe, cases, tmp_path / "frozen", Start(model, freeze=1))
+
+
+def test_the_packed_model_of_a_fine_tuned_nnunet_predicts(tmp_path: Path, cases: tuple[Case, ...]) -> None:
+    model = imported("plain", tmp_path / "model")
+    train(like(model), cases, tmp_path / "run", Start(model))
+    packed = pack_run(tmp_path / "run", tmp_path / "packed")
+    assert "fine-tuned: it started from" in (tmp_path / "packed" / "CARD.md").read_text()
+    mask = volseg.load_model(packed.path).predict(volseg.load(cases[0].images[0]))
+    assert mask.array.shape == (20, 18, 16)
+    assert packed.manifest.trained_on.cases == ("case_0", "case_1")

@@ -61,7 +61,8 @@ def pack(
         str | None, typer.Option("--fold", help="Pack this fold alone (a number, or all); every fold otherwise.")
     ] = None,
     average: Annotated[
-        bool, typer.Option("--average", help="Average the weights of the folds into one network; it isn't measured.")
+        bool,
+        typer.Option("--average", help="Average the weights of folds that fine-tuned one model; it isn't measured."),
     ] = False,
 ) -> None:
     """Make a model folder of a finished training run, with the post-processing that its held-out cases speak for."""

@@ -86,20 +86,38 @@ class Board:
     def table(self) -> Table:
         """The table as it stands."""
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-        table.add_column("")
+        # Numbers are whole also where the terminal is narrow.
+        table.add_column("", no_wrap=True, min_width=max(map(len, self.rows)))
         table.add_column("State", no_wrap=True)
-        # Labels in columns of their own where they fit a terminal.
-        columns = ["loss", *(self.labels if 1 < len(self.labels) <= 4 else ()), "mean", "best"]
-        for column in columns:
-            table.add_column("loss" if column == "loss" else f"Dice {column}", justify="right", overflow="fold")
+        table.add_column("loss", justify="right", no_wrap=True, min_width=6)
+        # Labels in columns of their own where they fit a terminal of 80 letters.
+        names = self.labels if 1 < len(self.labels) <= 4 and sum(map(len, self.labels)) <= 24 else ()
+        columns = ["loss", *names, "mean", "best"]
+        for column in columns[1:]:
+            table.add_column(f"Dice\n{column}", justify="right", no_wrap=True, min_width=6)
         for name, row in self.rows.items():
             table.add_row(name, row.state, *(row.cells.get(column, "") for column in columns))
         return table
 
 
+class _Silence(Line):
+    """Says nothing: of several processes one speaks."""
+
+    def update(self, text: str) -> None:
+        pass
+
+    def say(self, text: str) -> None:
+        pass
+
+
 @contextmanager
-def board(names: Sequence[str], labels: Sequence[str], console: Console | None = None) -> Iterator[Board]:
+def board(
+    names: Sequence[str], labels: Sequence[str], console: Console | None = None, *, silent: bool = False
+) -> Iterator[Board]:
     """A `Board`, live where stderr is a terminal; `console` stands for it."""
+    if silent:
+        yield Board(names, labels, _Silence())
+        return
     console = console or Console(stderr=True)
     with progress_line() as line:
         shown = Board(names, labels, line)

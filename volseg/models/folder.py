@@ -129,7 +129,8 @@ class ModelFolder:
 
 def spans_text(spans: Sequence[Span] | None) -> str:
     """Ranges along D, H, W in mm for people."""
-    return "not known" if spans is None else " x ".join(f"{low:g}-{high:g}" for low, high in spans) + " mm"
+    shown = [f"{low:g}" if low == high else f"{low:g}-{high:g}" for low, high in spans or ()]
+    return "not known" if spans is None else " x ".join(shown) + " mm"
 
 
 def weight_file(folder: Path, fold: str) -> Path:

@@ -12,10 +12,11 @@ body { font: 15px/1.5 system-ui, sans-serif; color: #1c2024; background: #fff; m
 h1 { font-size: 1.6rem; margin-bottom: 0; } h2 { font-size: 1.2rem; margin: 2.2rem 0 .6rem; }
 p.sub { color: #60646c; margin-top: .2rem; }
 div.wide { overflow-x: auto; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+table { margin: .6rem 0; border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: .3rem .8rem .3rem 0; text-align: right; border-bottom: 1px solid #e0e1e6; white-space: nowrap; }
-th:first-child, td:first-child { text-align: left; white-space: normal; }
-img { max-width: 100%; height: auto; display: block; margin: .6rem 0; }
+th:first-child, td:first-child { text-align: left; white-space: normal; min-width: 9rem; }
+img { width: 100%; min-width: 38rem; max-width: 64rem; height: auto; display: block; margin: .6rem 0; }
+summary { cursor: pointer; margin: .6rem 0; }
 figcaption { color: #60646c; } figure { margin: 1rem 0; }
 pre { background: #f4f4f6; padding: .8rem; overflow-x: auto; font-size: 13px; }
 """
@@ -42,25 +43,25 @@ class Page:
         """Add a paragraph."""
         self.parts.append(f"<p>{html.escape(text)}</p>")
 
-    def table(self, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """Add a table; its first column is of names, the others of numbers."""
+    def table(self, head: Sequence[str], rows: Sequence[Sequence[str]], folded: str = "") -> None:
+        """Add a table; its first column is of names, the others of numbers. `folded` is a title to open it on."""
         cells = "".join(f"<th>{html.escape(text)}</th>" for text in head)
         body = "".join("<tr>" + "".join(f"<td>{html.escape(text)}</td>" for text in row) + "</tr>" for row in rows)
-        self.parts.append(
-            f'<div class="wide"><table><thead><tr>{cells}</tr></thead><tbody>{body}</tbody></table></div>'
-        )
+        table = f'<div class="wide"><table><thead><tr>{cells}</tr></thead><tbody>{body}</tbody></table></div>'
+        self.parts.append(_folded(folded, table) if folded else table)
 
     def picture(self, png: bytes, caption: str) -> None:
         """Add a PNG picture."""
         data = base64.b64encode(png).decode()
         alt = html.escape(caption, quote=True)
         self.parts.append(
-            f'<figure><img alt="{alt}" src="data:image/png;base64,{data}"><figcaption>{alt}</figcaption></figure>'
+            f'<figure><div class="wide"><img alt="{alt}" src="data:image/png;base64,{data}"></div>'
+            f"<figcaption>{alt}</figcaption></figure>"
         )
 
     def folded(self, title: str, text: str) -> None:
         """Add a text of fixed width that opens on a click."""
-        self.parts.append(f"<details><summary>{html.escape(title)}</summary><pre>{html.escape(text)}</pre></details>")
+        self.parts.append(_folded(title, f"<pre>{html.escape(text)}</pre>"))
 
     def render(self) -> str:
         """The page as HTML."""
@@ -71,3 +72,7 @@ class Page:
             + "\n".join(self.parts)
             + "\n</body></html>\n"
         )
+
+
+def _folded(title: str, content: str) -> str:
+    return f"<details><summary>{html.escape(title)}</summary>{content}</details>"

@@ -47,11 +47,22 @@ class StartRecord(Section):
     """The model's hash."""
     freeze: int
     """See `Start`."""
+    weights: tuple[str, ...] = ()
+    """Names of the model's weights."""
+
+    def weights_of(self, fold: str) -> str:
+        """Name of the weights that a fold starts from: those of its own name, else the first."""
+        return fold if fold in self.weights else self.weights[0]
 
 
 def _record(start: Start) -> StartRecord:
     recipe = start.model.manifest.recipe
-    return StartRecord(model=f"{recipe.name} {recipe.version}", sha256=start.model.sha256, freeze=start.freeze)
+    return StartRecord(
+        model=f"{recipe.name} {recipe.version}",
+        sha256=start.model.sha256,
+        freeze=start.freeze,
+        weights=tuple(start.model.manifest.weights),
+    )
 
 
 def read_start(run: Path) -> StartRecord | None:
@@ -112,19 +123,24 @@ def start_from(trainer: Trainer, start: Start, fold: str, held_out: Collection[s
     Raises
     ------
     UsageError
-        No layer fits, or the network has fewer stages than are to be frozen.
+        No layer fits, the network has fewer stages than are to be frozen, or one of those doesn't fit.
     """
     model, network = start.model, trainer.network
     stages = len(trainer.recipe.network.features)
     if not 0 <= start.freeze <= stages:
         raise UsageError(f"--freeze {start.freeze}: the network's encoder has {stages} stages")
-    chosen = fold if fold in model.manifest.weights else next(iter(model.manifest.weights))
+    chosen = _record(start).weights_of(fold)
     weights, own = model.weights(chosen), network.state_dict()
     taken = _fitting(own, weights)
     if not taken:
         raise UsageError(
             f"{model.path}: none of its layers has the shape of one of the recipe's network; give the recipe the"
             " `network` of the model (model.json holds it)"
+        )
+    kept = ("stem.", *(f"encoder.{stage}." for stage in range(start.freeze))) if start.freeze else ()
+    if unlike := sorted(name for name in own.keys() - taken if name.startswith(kept)):
+        raise UsageError(
+            f"--freeze {start.freeze}: {', '.join(unlike)} have other shapes than the model's, and would stay random"
         )
     network.load_state_dict({name: weights[name] if name in taken else value for name, value in own.items()})
     trainer.average = MovingAverage(network.state_dict(), trainer.config.ema_decay)

@@ -14,7 +14,7 @@ from volseg.errors import ModelError, TrainingError
 from volseg.evaluation.statistics import Statistics, statistics
 from volseg.models.folder import ModelFolder, TrainedOn, spans_text, write_model
 from volseg.training.checkpoint import BEST, LAST, load_checkpoint
-from volseg.training.finetune import read_start
+from volseg.training.finetune import StartRecord, read_start
 from volseg.training.heldout import FoldScores, choose_postprocessing, read_scores, summaries
 from volseg.training.run import RECIPE
 from volseg.training.trained_on import TRAINED_ON, merge, read_json, read_trained_on
@@ -62,12 +62,13 @@ def pack_run(run: Path, folder: Path, fold: str | None = None, *, average: bool 
     fold
         Name of the only fold to pack; every fold becomes a member of the ensemble unless given.
     average
-        Average the weights of the folds instead: one network, as fast as one fold.
+        Average the weights of the folds instead: one network, as fast as one fold. They must have started from the
+        same weights of one model.
 
     Raises
     ------
     ModelError
-        No run there, one with an unfinished fold, or nothing to average.
+        No run there, one with an unfinished fold, or folds that can't be averaged.
     """
     recipe = recipe_from_dict(read_json(run / RECIPE), str(run / RECIPE))
     folders = _finished(run, fold)
@@ -82,9 +83,9 @@ def pack_run(run: Path, folder: Path, fold: str | None = None, *, average: bool 
         states[name] = state["average"]
         rows = [row for row in state["progress"]["history"] if row["dice"] is not None]
         validation[name] = {key: value for key, value in rows[-1].items() if key.startswith("dice")} if rows else {}
+    start = read_start(run)
     if average:
-        if len(states) < 2:
-            raise ModelError(f"{run}: --average needs two folds or more, and there is {', '.join(states)}")
+        _check_average(run, list(states), start)
         states = {AVERAGE: _average(states)}
     scores = read_scores(run)
     rules, told = choose_postprocessing(recipe, scores)
@@ -95,11 +96,27 @@ def pack_run(run: Path, folder: Path, fold: str | None = None, *, average: bool 
         "cross_validation": [asdict(summary) for summary in summaries(scores)] if scores else [],
         "postprocessing": told,
     }
-    start = read_start(run)
     notes = [f"fine-tuned: it started from {start.model} (sha256 {start.sha256})"] if start else []
     notes += _accuracy(list(validation), scores, average=average) + told
     card = _card(recipe, merged, notes, _table(recipe, validation, scores, chosen=bool(told)))
     return write_model(folder, recipe, merged, states, card=card, metrics=metrics)
+
+
+def _check_average(run: Path, folds: Sequence[str], start: StartRecord | None) -> None:
+    """Refuse an average of networks that were trained apart.
+
+    Networks that start from random weights end in different places, between which the loss is high (Frankle et al.,
+    arXiv:1912.05671); those that fine-tune one model mostly stay in one valley (Wortsman et al., arXiv:2203.05482).
+    """
+    if len(folds) < 2:
+        raise ModelError(f"{run}: --average needs two folds or more, and there is {', '.join(folds)}")
+    apart = "random weights" if start is None else f"different folds of {start.model}"
+    if start is None or len({start.weights_of(fold) for fold in folds}) > 1:
+        raise ModelError(
+            f"{run}: its folds started from {apart}, and the mean of networks that were trained apart segments badly;"
+            " --average is for folds that fine-tuned one model (train --from). Without it all folds are packed as an"
+            " ensemble, with --fold one of them"
+        )
 
 
 def _accuracy(folds: Sequence[str], scores: Mapping[int, FoldScores], *, average: bool) -> list[str]:
@@ -108,8 +125,8 @@ def _accuracy(folds: Sequence[str], scores: Mapping[int, FoldScores], *, average
     if average:
         return [
             f"the weights are the mean of those of the folds {', '.join(folds)}. ITS ACCURACY ISN'T MEASURED:"
-            " no case is unseen by all of them, and the mean of networks that were trained apart is often a bad one."
-            " Measure it on other cases (volseg predict, volseg evaluate). The numbers below are of the folds"
+            " no case is unseen by all of them. Measure it on other cases (volseg predict, volseg evaluate)."
+            " The numbers below are of the folds"
         ]
     told = [f"Dice is over the {held_out} cases that the folds held out, each predicted by the fold that didn't see it"]
     if len(folds) > 1:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from volseg.config import Recipe, recipe_from_dict
-from volseg.evaluation.statistics import METRICS
+from volseg.evaluation.statistics import METRICS, Statistics
 from volseg.files import write_atomically
 from volseg.models.folder import spans_text
 from volseg.report.comparison import draw_comparison
@@ -18,9 +18,17 @@ from volseg.report.pictures import png
 from volseg.training.dataset import TrainingCase
 from volseg.training.finetune import read_start
 from volseg.training.folds import read_splits
-from volseg.training.heldout import CaseScores, FoldScores, choose_postprocessing, number, read_scores, summaries
+from volseg.training.heldout import (
+    CaseScores,
+    FoldScores,
+    choose_postprocessing,
+    dice_rows,
+    number,
+    read_scores,
+    summaries,
+)
 from volseg.training.trained_on import TRAINED_ON, merge, read_trained_on
-from volseg.training.usage import USAGE, read_usage
+from volseg.training.usage import USAGE, Usage, read_usage
 from volseg.volume import LabelVolume, Volume
 
 REPORT = "report.html"
@@ -55,9 +63,11 @@ def shown_volume(case: TrainingCase) -> Volume:
 def write_worst(
     folder: Path, scores: FoldScores, cases: Sequence[TrainingCase], masks: Mapping[str, LabelVolume]
 ) -> None:
-    """Draw the fold's worst cases, ``worst_1.png`` first."""
+    """Draw the fold's worst cases, ``worst_1.png`` first; those of which there are `masks`."""
     by_name = {case.name: case for case in cases}
     for rank, found in enumerate(worst(scores.cases), start=1):
+        if found.case not in masks:  # another process predicted it, and draws it
+            continue
         case = by_name[found.case]
         text = f"{case.name}, mean Dice {number(found.dice)}"
         picture = draw_comparison(shown_volume(case), masks[case.name], case.reference, text)
@@ -91,9 +101,8 @@ def _about(page: Page, run: Path, recipe: Recipe) -> None:
     if splits:
         cases = sum(len(part) for part in splits.folds)
         held = f"; {len(splits.held_out)} kept apart" if splits.held_out else ""
-        page.paragraph(
-            f"{cases} cases of {splits.patients} patients in {len(splits.folds)} folds (seed {splits.seed}){held}."
-        )
+        grouped = f" of {splits.patients} patients" if splits.patients != cases else ""
+        page.paragraph(f"{cases} cases{grouped} in {len(splits.folds)} folds (seed {splits.seed}){held}.")
     page.paragraph(f"Started from {f'model {start.model} (sha256 {start.sha256})' if start else 'random weights'}.")
     page.paragraph(f"Labels: {', '.join(label.name for label in recipe.labels)}.")
 
@@ -107,7 +116,7 @@ def _dataset(page: Page, run: Path, recipe: Recipe) -> None:
     rows = [["Cases", str(len(merged.cases))], ["Spacing (D x H x W)", spans_text(merged.spacing_mm)]]
     rows.append(["Field of view", spans_text(merged.extent_mm)])
     for channel, (low, high) in zip(recipe.channels, merged.intensity, strict=True):
-        rows.append([f"{channel.name}: 0.5th to 99.5th percentile", f"{low:g} to {high:g}"])
+        rows.append([f"{channel.name}: 0.5th to 99.5th percentile", f"{low:.4g} to {high:.4g}"])
     for name, (low, high) in (merged.volumes_ml or {}).items():
         rows.append([f"{name}: volume", f"{low:.3g} to {high:.3g} ml"])
     page.heading("Training cases")
@@ -120,18 +129,26 @@ def _scores(page: Page, recipe: Recipe, scores: Mapping[int, FoldScores]) -> Non
         f"Folds {', '.join(map(str, scores))}; each case was predicted by a model that didn't train on it. The interval"
         " is that of the mean, 95 %, by bootstrap over cases."
     )
-    rows = []
-    for summary in summaries(scores):
-        for key, name in METRICS.items():
-            found = summary.metrics[key]
-            interval = "-" if found.ci_low is None else f"{found.ci_low:.4f} to {found.ci_high:.4f}"
-            shown = [number(value) for value in (found.mean, found.std, found.median, found.minimum, found.maximum)]
-            rows.append([f"{summary.name}, {name}", str(found.n), shown[0], interval, *shown[1:]])
-    page.table(("Label and metric", "n", "Mean", "95 % CI", "SD", "Median", "Min", "Max"), rows)
+    spread = ("n", "Mean", "95 % CI", "SD", "Median", "Min", "Max")
+    rows = [[name, *map(number, folds), *_spread(found)] for name, folds, found in dice_rows(scores)]
+    page.table(("Dice", *(f"Fold {fold}" for fold in scores), *spread), rows)
+    others = {key: name for key, name in METRICS.items() if key != "dice"}
+    rows = [
+        [f"{summary.name}, {name}", *_spread(summary.metrics[key])]
+        for summary in summaries(scores)
+        for key, name in others.items()
+    ]
+    page.table(("Label and metric", *spread), rows, folded=", ".join(others.values()))
     _, told = choose_postprocessing(recipe, scores)
     page.paragraph(
         "Post-processing that these cases speak for: " + ("; ".join(told) or "none beside the recipe's") + "."
     )
+
+
+def _spread(found: Statistics) -> list[str]:
+    interval = "-" if found.ci_low is None else f"{number(found.ci_low)} to {number(found.ci_high)}"
+    mean, *others = map(number, (found.mean, found.std, found.median, found.minimum, found.maximum))
+    return [str(found.n), mean, interval, *others]
 
 
 def _worst_cases(page: Page, run: Path, scores: Mapping[int, FoldScores]) -> None:
@@ -148,14 +165,26 @@ def _worst_cases(page: Page, run: Path, scores: Mapping[int, FoldScores]) -> Non
 
 def _usage(page: Page, folds: Sequence[Path]) -> None:
     page.heading("Time and energy")
-    rows, unknown = [], False
-    for folder in folds:
-        if not (folder / USAGE).exists():
-            continue
-        used = read_usage(folder)
-        energy = "not known" if used.energy_joules is None else f"{used.energy_joules / 3.6e6:.3f} kWh"
-        unknown |= used.energy_joules is None
-        rows.append([folder.name, f"{used.wall_seconds / 60:.1f} min", f"{used.cpu_seconds / 3600:.2f} h", energy])
+    used = {folder.name: read_usage(folder) for folder in folds if (folder / USAGE).exists()}
+    if len(used) > 1:
+        joules = [each.energy_joules for each in used.values()]
+        used["all"] = Usage(
+            wall_seconds=sum(each.wall_seconds for each in used.values()),
+            cpu_seconds=sum(each.cpu_seconds for each in used.values()),
+            energy_joules=None if None in joules else sum(each or 0.0 for each in joules),
+        )
+    rows = [[name, _time(each.wall_seconds), _time(each.cpu_seconds), _energy(each)] for name, each in used.items()]
     page.table(("Fold", "Wall time", "Processor time", "Energy of the processors"), rows)
-    if unknown:
+    if any(each.energy_joules is None for each in used.values()):
         page.paragraph("This machine doesn't let its energy counters be read (Linux's RAPL needs root).")
+
+
+def _time(seconds: float) -> str:
+    """In the unit that suits it."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 3600 else f"{seconds / 3600:.1f} h"
+
+
+def _energy(used: Usage) -> str:
+    return "not known" if used.energy_joules is None else f"{used.energy_joules / 3.6e6:.3f} kWh"
