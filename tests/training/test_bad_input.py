@@ -58,6 +58,16 @@ def test_a_value_that_the_recipe_doesn_t_name_is_refused_with_file_and_value(tmp
         train(tmp_path, [blob_case(0), with_labels(1, a=1, b=7)])
 
 
+def test_a_fraction_among_the_labels_is_refused_and_whole_floats_train(tmp_path: Path) -> None:
+    image, labels = blob_case(1)
+    whole = labels.astype(np.float64)
+    assert train(tmp_path / "whole", [blob_case(0), (image, whole)]) == []
+    whole[3, 4, 5] = 1.0000001
+    with pytest.raises(InputError, match=r"labelsTr/case_1\.nii\.gz: .*1\.0000001") as caught:
+        train(tmp_path / "fraction", [blob_case(0), (image, whole)])
+    assert caught.value.code == "unsupported"
+
+
 def test_a_case_with_an_empty_label_trains(tmp_path: Path) -> None:
     told = train(tmp_path, [blob_case(0), with_labels(1)], fold=0)
     assert all("case_1" in text or "no training case" in text for text in told)

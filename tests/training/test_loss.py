@@ -155,6 +155,23 @@ def test_deep_supervision_weighs_each_level_half_of_the_one_above(changes: dict[
     assert loss_of(changes, [logits, lower], labels) == pytest.approx(2 / 3 * first + 1 / 3 * second, abs=1e-5)
 
 
+def test_many_classes_with_gaps_between_their_values_and_blocks_of_three() -> None:
+    values = [2, 5, 6, 40, 300]
+    groups: list[tuple[int, ...]] = [(0,), *((value,) for value in values)]
+    rng = np.random.default_rng(3)
+    labels = rng.choice([0, *values, 77], (2, 1, 6, 3, 4)).astype(np.int32)  # 77 is none of them
+    logits, lower = rng.normal(0, 2, (2, 6, 6, 3, 4)), rng.normal(0, 2, (2, 6, 2, 1, 2))
+    target = one_hot(labels, groups)
+    share = target.reshape(2, 6, 2, 3, 1, 3, 2, 2).mean((3, 5, 7))
+    expected = []
+    for values_, t in ((logits, target), (lower, share)):
+        p = softmax(values_)
+        expected.append(dice_loss(p[:, 1:], t[:, 1:]) - (t * np.log(p)).sum() / t.sum())
+    named = [{"value": value, "name": f"label {value}", "colour": [1, 2, 3]} for value in values]
+    found = loss_of({"labels": named}, [logits, lower], labels)
+    assert found == pytest.approx(2 / 3 * expected[0] + 1 / 3 * expected[1], abs=1e-5)
+
+
 def test_deep_supervision_weights_of_ones_own() -> None:
     logits, lower, labels, first, second = two_levels({})
     own = {"network": {"features": [4, 8, 8, 8]}, "training": {"deep_supervision_weights": [3.0, 1.0]}}

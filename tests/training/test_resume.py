@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import resource
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,7 +19,7 @@ from tests.tiny import blob_case, tiny_recipe, write_dataset
 from volseg.errors import TrainingError
 from volseg.loaders.dataset import load_dataset
 from volseg.training import loop
-from volseg.training.checkpoint import load_checkpoint
+from volseg.training.checkpoint import Progress, load_checkpoint
 from volseg.training.run import Budget, train_fold
 
 TRAINING = {"batch_size": 1, "validations": 3, "folds": 2, "ema_decay": 0.9}
@@ -81,6 +83,48 @@ def test_kill_9_at_any_moment_changes_nothing(tmp_path: Path) -> None:
     scores = [(tmp_path / run / "fold_0" / "scores.json").read_text() for run in ("whole", "killed")]
     assert scores[0] == scores[1]
     assert not list((tmp_path / "killed" / "fold_0").glob(".*.part"))
+
+
+def train_minutes(folder: Path, dies_at: int = 0) -> None:
+    """A run limited in minutes, for which 9 steps are planned; it kills itself after one of them."""
+    plan_steps = loop.Trainer.plan_steps
+    with pytest.MonkeyPatch.context() as patch:
+        # The real planning trains a few steps and undoes them; how many fit depends on the machine.
+        patch.setattr(loop, "REPORTS", 12)
+        patch.setattr(loop, "KEEP_EVERY_S", 0.0)
+        patch.setattr(loop.Trainer, "plan_steps", lambda trainer, seconds: min(plan_steps(trainer, seconds), 9))
+
+        def report(progress: Progress, row: dict[str, Any]) -> None:
+            if progress.step == dies_at:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        recipe, cases = tiny_recipe(window=[8, 8, 8], training=TRAINING), load_dataset(folder / "data")
+        budget = Budget(minutes=60)
+        train_fold(recipe, cases, folder / "killed", 0, budget, resume=not dies_at, report=report)
+
+
+def test_a_killed_run_of_minutes_goes_on_as_the_one_of_as_many_steps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (("REPORTS", 12), ("KEEP_EVERY_S", 0.0)):
+        monkeypatch.setattr(loop, name, value)
+    write_dataset(tmp_path / "data", {f"case_{n}": blob_case(n) for n in range(2)})
+    script = (
+        "import sys; from pathlib import Path; from tests.training.test_resume import train_minutes;"
+        " train_minutes(Path(sys.argv[1]), 4)"
+    )
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], cwd=root, capture_output=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    killed = tmp_path / "killed" / "fold_0" / "last.pt"
+    progress = load_checkpoint(killed)["progress"]
+    assert (progress["step"], progress["total"]) == (4, 9)
+    train_minutes(tmp_path)
+    recipe, cases = tiny_recipe(window=[8, 8, 8], training=TRAINING), load_dataset(tmp_path / "data")
+    train_fold(recipe, cases, tmp_path / "whole", 0, Budget(steps=9), resume=False, report=lambda *_: None)
+    whole = load_checkpoint(tmp_path / "whole" / "fold_0" / "last.pt")
+    assert len(whole["progress"]["history"]) == 9
+    assert_same(_timeless(whole), _timeless(load_checkpoint(killed)))
 
 
 def _timeless(state: dict[str, Any]) -> dict[str, Any]:
