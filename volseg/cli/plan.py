@@ -13,7 +13,10 @@ from volseg.errors import UsageError
 
 def plan(
     dataset: Annotated[
-        Path, typer.Argument(metavar="DATASET", help="Dataset: a folder in MSD or nnU-Net layout, or a CSV.")
+        Path,
+        typer.Argument(
+            metavar="DATASET", help="Dataset: a folder as MSD, nnU-Net, TotalSegmentator or BraTS, or a CSV."
+        ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="RECIPE", help="Recipe to write, a YAML file.")],
     memory: Annotated[str, typer.Option("--memory", help="What training may hold, such as 8GB.")] = "8GB",
