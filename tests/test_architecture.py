@@ -56,6 +56,7 @@ HOMES = {
     "monai": r"interop\.py|evaluation/\w+\.py|training/\w+\.py",
     "torch": r"((preprocess|network|models|inference|training)/.+|planning/probe|resample|interop|batch/case)\.py",
     "openvino": r"inference/engines/openvino\.py",
+    "accelerate": r"training/processes\.py",
     "typer": r"cli/\w+\.py",
     # Results depend on neither the network nor the environment.
     "socket": r"serve/\w+\.py",
@@ -64,7 +65,19 @@ HOMES = {
     "requests": r"(?!)",
 }
 #: Never loaded by importing volseg or asking for help: each costs a tenth of a second to several seconds.
-HEAVY = {"torch", "highdicom", "matplotlib", "SimpleITK", "monai", "scipy", "nibabel", "pydicom", "cc3d", "openvino"}
+HEAVY = {
+    "torch",
+    "highdicom",
+    "matplotlib",
+    "SimpleITK",
+    "monai",
+    "scipy",
+    "nibabel",
+    "pydicom",
+    "cc3d",
+    "openvino",
+    "accelerate",
+}
 
 MODULES = sorted(PACKAGE.rglob("*.py"))
 

@@ -52,6 +52,7 @@ def _pattern(text: str) -> str:
 
 
 Count = Annotated[int, Field(ge=1)]
+TrainingPrecision = Literal["auto", "fp32", "bf16", "fp16"]
 Positive = Annotated[float, Field(gt=0)]
 Triple = tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]
 Spacing = tuple[Positive, Positive, Positive]
@@ -422,7 +423,7 @@ class TrainingConfig(Section):
     steps: Annotated[int, Field(ge=1)] = 5000
     """Optimiser steps, where the command gives neither --steps nor --minutes."""
     batch_size: Annotated[int, Field(ge=1)] = 2
-    """Patches a step."""
+    """Patches a step, of each process where several train."""
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     """Largest learning rate."""
     optimiser: Literal["adamw", "adam", "sgd", "rmsprop", "muon"] = "adamw"
@@ -448,6 +449,9 @@ class TrainingConfig(Section):
     """Decay of an exponential moving average of the weights, which then is what is validated and kept; 0: none."""
     gradient_clip: Annotated[float, Field(gt=0)] = 12.0
     """Largest norm of the gradient."""
+    precision: TrainingPrecision = "auto"
+    """What the network computes in; weights, loss and optimiser are fp32 in each. auto: on a CPU bf16 where it computes
+    in that itself, else fp32; on a GPU bf16 where it does, else fp16, whose loss is scaled. fp16 is for GPUs alone."""
     loss: Annotated[tuple[LossTerm, ...], Field(min_length=1)] = (
         OverlapTerm(kind="dice"),
         CrossEntropyTerm(kind="cross_entropy"),

@@ -72,6 +72,7 @@ def test_every_fold(volseg_: Command, tmp_path: Path, data: Path) -> None:
     assert table[1].split() == ["Label", "Fold", "0", "Fold", "1", "Mean", "SD", "95", "%", "CI", "n"]
     assert [line.split()[0] for line in table[2:5]] == ["Anterior", "Posterior", "mean"]
     assert all(line.split()[-1] == "4" for line in table[2:5])
+    assert re.search(rf"{tmp_path / 'run' / 'cache'}: \d+ MB of prepared cases, for later runs", done.err)
     for name in ("cross_validation.csv", "cross_validation.json", "report.html", "splits.json"):
         assert (tmp_path / "run" / name).exists()
     (tmp_path / "run" / "fold_1" / "trained_on.json").unlink()

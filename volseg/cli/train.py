@@ -41,8 +41,9 @@ def train(
     cache: Annotated[
         Path | None, typer.Option(help="Folder of prepared cases, which several runs may share; RUN/cache otherwise.")
     ] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda or mps.")] = "cpu",
 ) -> None:
-    """Train a recipe on a dataset."""
+    """Train a recipe on a dataset; docs/clusters.md says how several processes or machines do it together."""
     from volseg.config import load_recipe
     from volseg.loaders.dataset import load_dataset
 
@@ -62,13 +63,19 @@ def train(
     from volseg.models import model_path
     from volseg.models.folder import read_model
     from volseg.training import events
+    from volseg.training.cache import CaseCache
     from volseg.training.finetune import Start
     from volseg.training.heldout import read_scores, table
-    from volseg.training.run import Budget, fold_name, train_fold
+    from volseg.training.processes import launched
+    from volseg.training.run import CACHE, Budget, fold_name, train_fold
 
     begin = None if start is None else Start(read_model(model_path(start)), freeze)
     names = {number: f"fold {fold_name(number)}" for number in folds}
-    with board(list(names.values()), [label.name for label in loaded.labels]) as shown:
+    labels = [label.name for label in loaded.labels]
+    with launched(device) as processes, board(list(names.values()), labels, silent=not processes.main) as shown:
+        if processes.count > 1:
+            batch = processes.count * loaded.training.batch_size
+            shown.say(f"{processes.count} processes on {device} train together: {batch} patches a batch")
         if absent:
             shown.say(f"the recipe holds out cases that the dataset doesn't have: {', '.join(absent)}")
         if not events.installed():
@@ -87,10 +94,16 @@ def train(
                 cache=cache,
                 start=begin,
                 written=written,
+                processes=processes,
             )
             best = "" if progress.best is None else f", best Dice {progress.best:.4f} at step {progress.best_step}"
             shown.state(name, "finished")
             shown.say(f"{name}  finished at step {progress.step}{best}")
+        stored = CaseCache(cache or output / CACHE, loaded)
+        if taken := stored.bytes():
+            shown.say(f"{stored.folder}: {taken / 1e6:.0f} MB of prepared cases, for later runs; it may be removed")
+    if not processes.main:
+        return
     if len(folds) > 1:
         Console(stderr=True, highlight=False, markup=False).print(table(read_scores(output)))
     print(f"{output}: finished. Make a model of it: volseg model pack {output} -o MODEL")

@@ -9,8 +9,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from volseg.inference.engines.torch import TorchEngine
-from volseg.network.unet import UNet
 from volseg.report.comparison import draw_comparison
 from volseg.training.checkpoint import Progress
 from volseg.training.heldout import predict_case
@@ -63,9 +61,7 @@ def logged(trainer: Trainer, events: Events) -> Report:
     def report(progress: Progress, row: dict[str, Any]) -> None:
         events.scalars(row)
         if row["dice"] is not None or progress.step == progress.total:
-            network = UNet.from_recipe(trainer.recipe)
-            network.load_state_dict(trainer.average.state)
-            mask = predict_case(example, trainer.recipe, TorchEngine(network, "fp32"))
+            mask = predict_case(example, trainer.recipe, trainer.engine())
             picture = draw_comparison(scan, mask, example.reference, f"{example.name}, step {progress.step}")
             events.picture("example", np.asarray(picture), progress.step)
         inner(progress, row)

@@ -15,12 +15,10 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from pydantic import ValidationError
 from rich.table import Table
-from torch import Tensor
 
 from volseg.config import PostprocessRule, Recipe, Section, validation_problem
 from volseg.errors import ModelError
@@ -30,9 +28,9 @@ from volseg.evaluation.statistics import Statistics, Summary, statistics, summar
 from volseg.files import write_atomically
 from volseg.inference.engines.torch import TorchEngine
 from volseg.inference.stream import stream
-from volseg.network.unet import UNet
 from volseg.postprocess.rules import apply_rules
 from volseg.training.dataset import TrainingCase
+from volseg.training.processes import ALONE, Processes
 from volseg.volume import LabelVolume
 
 SCORES, MASKS = "scores.json", "validation"
@@ -82,10 +80,10 @@ def judged(mask: LabelVolume, case: TrainingCase) -> LabelVolume:
 def score_cases(
     recipe: Recipe,
     cases: Sequence[TrainingCase],
-    weights: Mapping[str, Tensor],
-    precision: Any,
+    engine: TorchEngine,
     folder: Path,
     step: int,
+    processes: Processes = ALONE,
 ) -> tuple[FoldScores, dict[str, LabelVolume]]:
     """Predict and score held-out cases, and keep masks and scores in the fold's folder.
 
@@ -95,37 +93,37 @@ def score_cases(
         Of the run.
     cases
         Held out.
-    weights
-        Of the network, those that a model is packed of.
-    precision
-        As `TorchEngine` takes it.
+    engine
+        The network with the weights that a model is packed of.
     folder
         Of the fold.
     step
         That the weights are of.
+    processes
+        Each predicts and scores its share of the cases.
 
     Returns
     -------
     tuple
-        The scores, and the masks by the name of the case.
+        The scores of all, and the masks of this process's share by the name of the case.
     """
-    network = UNet.from_recipe(recipe)
-    network.load_state_dict(dict(weights))
-    engine = TorchEngine(network, precision)
-    (folder / MASKS).mkdir(parents=True, exist_ok=True)
     values = [label.value for label in recipe.label_table()]
     alone = with_largest_component(recipe, values)
-    found, masks = [], {}
-    for case in sorted(cases, key=lambda case: case.name):
-        mask = predict_case(case, recipe, engine)
-        masks[case.name] = mask
-        mask.save(folder / MASKS / f"{case.name}.nii.gz")
-        mask = judged(mask, case)
-        scores = evaluate_pair(mask, case.reference)
-        largest = dice_per_label(judged(apply_rules(mask, alone), case).array, case.reference.array, values)
-        found.append(CaseScores(case=case.name, labels=tuple(scores), largest_component=tuple(largest)))
-    result = FoldScores(step=step, cases=tuple(found))
-    write_atomically(folder / SCORES, (result.model_dump_json(indent=1) + "\n").encode())
+    own, masks = [], {}
+    with processes.together():
+        (folder / MASKS).mkdir(parents=True, exist_ok=True)
+        for case in processes.share(sorted(cases, key=lambda case: case.name)):
+            mask = predict_case(case, recipe, engine)
+            masks[case.name] = mask
+            mask.save(folder / MASKS / f"{case.name}.nii.gz")
+            mask = judged(mask, case)
+            scores = evaluate_pair(mask, case.reference)
+            largest = dice_per_label(judged(apply_rules(mask, alone), case).array, case.reference.array, values)
+            own.append(CaseScores(case=case.name, labels=tuple(scores), largest_component=tuple(largest)))
+    result = FoldScores(step=step, cases=tuple(processes.joined(own)))
+    with processes.together():
+        if processes.main:
+            write_atomically(folder / SCORES, (result.model_dump_json(indent=1) + "\n").encode())
     return result, masks
 
 

@@ -8,16 +8,20 @@
     RUN/cache/                 prepared cases; they may be removed at any time
     RUN/fold_<K|all>/          last.pt, best.pt (where a fold is held out), progress.csv, curves.png, usage.json, what
                                `volseg.training.heldout` writes, and at the end trained_on.json
+
+Where several processes train, all see this folder. The main one writes in it; each writes the cases that it prepares,
+and the masks of the held-out cases that it predicts.
 """
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from volseg.config import Recipe
+from volseg.config import Recipe, recipe_from_dict
 from volseg.errors import UsageError
 from volseg.evaluation.scores import evaluate_pair
 from volseg.files import write_atomically
@@ -31,6 +35,8 @@ from volseg.training.finetune import Start, check_start, start_from, write_start
 from volseg.training.folds import check_splits, make_splits, split, write_splits
 from volseg.training.heldout import score_cases, write_cross_validation
 from volseg.training.loop import Report, Trainer
+from volseg.training.precision import choose_precision
+from volseg.training.processes import ALONE, Processes
 from volseg.training.report import write_report, write_worst
 from volseg.training.trained_on import TRAINED_ON, describe_training
 from volseg.training.usage import Meter
@@ -72,7 +78,15 @@ def _check_run(recipe: Recipe, run: Path, folder: Path, *, resume: bool) -> None
     """UsageError where the folder holds something that this call would overwrite, or go on with otherwise."""
     if (folder / LAST).exists() and not resume:
         raise UsageError(f"{folder}: holds a run already; go on with --resume, or choose another folder")
-    if (run / RECIPE).exists() and (run / RECIPE).read_bytes() != _content(recipe):
+    path = run / RECIPE
+    if not path.exists():
+        return
+    try:
+        kept = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise UsageError(f"{path}: the recipe of this run can't be read: {error}") from error
+    # Read as a recipe: one of an earlier version lacks fields that have come since.
+    if recipe_from_dict(kept, str(path)) != recipe:
         raise UsageError(f"{run}: holds a run with another recipe ({RECIPE}); use that one, or choose another folder")
 
 
@@ -88,6 +102,19 @@ def _make_folder(folder: Path) -> None:
         raise UsageError(f"{folder}: this folder can't be made: {error.strerror}") from error
     for part in folder.glob(".*.part"):
         part.unlink(missing_ok=True)
+
+
+def _prepared(
+    store: CaseCache, parts: Sequence[Sequence[Case]], processes: Processes
+) -> tuple[list[TrainingCase], list[TrainingCase]]:
+    """Cases to train on and to validate with; several processes prepare a share each, and then read those of all."""
+    if processes.count > 1:
+        with processes.together():
+            for case in processes.share([case for part in parts for case in part]):
+                store.get(case)
+    with processes.together():
+        training, validation = ([store.get(case) for case in part] for part in parts)
+    return training, validation
 
 
 def _scoring_seconds(validation: Sequence[TrainingCase]) -> float:
@@ -112,8 +139,11 @@ def train_fold(
     cache: Path | None = None,
     start: Start | None = None,
     written: str = "",
+    processes: Processes = ALONE,
 ) -> Progress:
     """Train one model of a run, and score it on the cases that its fold holds out.
+
+    Of several processes each calls this with the same arguments.
 
     Parameters
     ----------
@@ -139,65 +169,100 @@ def train_fold(
         Model to fine-tune.
     written
         The recipe as its file has it, with its comments, for the report.
+    processes
+        Those that train the model together, and the device of this one. The main one alone calls `report` and `note`.
 
     Raises
     ------
     UsageError
         The folder holds a run already and `resume` is off, or one with another recipe, other cases or another start;
-        the fold isn't one of the recipe's, or holds out no case; the window doesn't fit the network.
+        the fold isn't one of the recipe's, or holds out no case; the window doesn't fit the network; the precision or
+        the normalisation isn't one of the device's.
     TrainingError
-        Training can't go on.
+        Training can't go on, or another process failed.
     RefusalError
         A case that can't be used; it names the file.
     """
     started = time.perf_counter()
     folder = run / f"fold_{fold_name(fold)}"
-    chosen, splits = _checked_split(recipe, cases, fold), make_splits(cases, recipe)
-    _check_run(recipe, run, folder, resume=resume)
-    check_splits(run, splits)
-    check_start(run, start)
-    if (folder / TRAINED_ON).exists():
+    if not processes.main:
+        report, note = (lambda *_: None), (lambda _: None)
+    # None writes before all have looked.
+    with processes.together():
+        chosen, splits = _checked_split(recipe, cases, fold), make_splits(cases, recipe)
+        _check_device(recipe, processes)
+        _check_run(recipe, run, folder, resume=resume)
+        check_splits(run, splits)
+        check_start(run, start)
+    if processes.from_main((folder / TRAINED_ON).exists()):
         return Progress(**load_checkpoint(folder / LAST)["progress"])
-    goes_on = (folder / LAST).exists()
-    store = CaseCache(cache or run / CACHE, recipe, note)
-    training, validation = ([store.get(case) for case in part] for part in chosen)
+    goes_on = processes.from_main((folder / LAST).exists())
+    training, validation = _prepared(CaseCache(cache or run / CACHE, recipe, note), chosen, processes)
     _tell(recipe, training, validation, note)
-    _make_folder(folder)
-    write_atomically(run / RECIPE, _content(recipe))
-    write_splits(run, splits)
-    meter = Meter(folder)
-    trainer = Trainer(recipe, training, validation, folder, meter.around(report))
-    if start is not None:
-        write_start(run, start)
-        for text in start_from(trainer, start, fold_name(fold), {case.name for case in validation}):
-            note(text)
-    if goes_on:
-        trainer.resume()
-    else:
-        seconds = None if budget.minutes is None else budget.minutes * 60 - (time.perf_counter() - started)
-        trainer.progress.total = (
-            budget.steps or recipe.training.steps
-            if seconds is None
-            else trainer.plan_steps(seconds - _scoring_seconds(validation))
-        )
-        # From now on the number of steps is fixed, and a run that is killed and resumed is the one that wasn't.
-        save_checkpoint(folder / LAST, trainer.state())
-    if (events := open_events(folder, trainer.progress.step)) is not None:
-        trainer.report = logged(trainer, events)
+    with processes.together():
+        if processes.main:
+            _make_folder(folder)
+            write_atomically(run / RECIPE, _content(recipe))
+            write_splits(run, splits)
+            if start is not None:
+                write_start(run, start)
+    meter = Meter(folder, processes)
+    trainer = Trainer(recipe, training, validation, folder, meter.around(report), processes)
+    with processes.together():
+        if start is not None:
+            for text in start_from(trainer, start, fold_name(fold), {case.name for case in validation}):
+                note(text)
+        if goes_on:
+            trainer.resume()
+    if not goes_on:
+        trainer.progress.total = budget.steps or recipe.training.steps
+        if budget.minutes is not None:
+            left = budget.minutes * 60 - (time.perf_counter() - started)
+            trainer.progress.total = trainer.plan_steps(left - _scoring_seconds(processes.share(validation)))
+    with processes.together():
+        if processes.main and not goes_on:
+            # From now on the number of steps is fixed, and a run that is killed and resumed is the one that wasn't.
+            save_checkpoint(folder / LAST, trainer.state())
+        events = open_events(folder, trainer.progress.step) if processes.main else None
+        if events is not None:
+            trainer.report = logged(trainer, events)
     progress = trainer.run(trainer.progress.total)
     if events is not None:
         events.close()
-    if validation:
-        best = load_checkpoint(folder / (BEST if (folder / BEST).exists() else LAST))
-        weights, step = best["average"], best["progress"]["step"]
-        scores, masks = score_cases(recipe, validation, weights, trainer.precision, folder, step)
-        write_worst(folder, scores, validation, masks)
-    meter.write()
-    described = describe_training(training, progress.step, progress.history[-1]["seconds"])
-    write_atomically(folder / TRAINED_ON, described.model_dump_json(indent=1).encode())
-    write_cross_validation(run)
-    write_report(run, written)
+    _finish(trainer, run, written, meter)
     return progress
+
+
+def _check_device(recipe: Recipe, processes: Processes) -> None:
+    """UsageError where the recipe can't be trained by these processes on their device."""
+    device = processes.device.type
+    choose_precision(recipe.training.precision, device, native_bf16=False)
+    if recipe.network.normalisation == "batch" and processes.count > 1 and device == "cpu":
+        raise UsageError(
+            f"recipe {recipe.name}: normalisation batch is over the patches of one process on a CPU, and these are"
+            f" {processes.count}: give instance or group, or train with one process, or on GPUs"
+        )
+
+
+def _finish(trainer: Trainer, run: Path, written: str, meter: Meter) -> None:
+    """Score what was trained on the cases that were held out, and write what is told of it."""
+    recipe, folder, processes = trainer.recipe, trainer.folder, trainer.processes
+    progress = trainer.progress
+    with processes.together():
+        best = load_checkpoint(folder / (BEST if (folder / BEST).exists() else LAST)) if trainer.validation else {}
+    if best:
+        step = best["progress"]["step"]
+        engine = trainer.engine(best["average"])
+        scores, masks = score_cases(recipe, trainer.validation, engine, folder, step, processes)
+        with processes.together():
+            write_worst(folder, scores, trainer.validation, masks)
+    with processes.together():
+        meter.write()
+        if processes.main:
+            described = describe_training(trainer.training, progress.step, progress.history[-1]["seconds"])
+            write_atomically(folder / TRAINED_ON, described.model_dump_json(indent=1).encode())
+            write_cross_validation(run)
+            write_report(run, written)
 
 
 def _tell(

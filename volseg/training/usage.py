@@ -1,7 +1,8 @@
 """What a training used: wall time, processor time, and energy where the machine counts it.
 
 Energy is what Linux's RAPL counters say (``/sys/class/powercap/intel-rapl:<n>/energy_uj``, on AMD processors too): that
-of the processors, by whatever runs on them. Where they can't be read, which needs root on most systems, none is stated.
+of the processors, by whatever runs on them, and of no GPU. Where they can't be read, which needs root on most systems,
+none is stated.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from volseg.config import Section
 from volseg.files import write_atomically
 from volseg.training.checkpoint import Progress
 from volseg.training.loop import Report
+from volseg.training.processes import ALONE, Processes
 
 USAGE = "usage.json"
 POWERCAP = Path("/sys/class/powercap")
@@ -29,9 +31,9 @@ class Usage(Section):
     wall_seconds: float = 0.0
     """Time that passed."""
     cpu_seconds: float = 0.0
-    """Processor time of the process, all threads together."""
+    """Processor time, all threads and processes together."""
     energy_joules: float | None = None
-    """Energy of the machine's processors in that time; null where the machine doesn't say."""
+    """Energy of the machines' processors in that time; null where one doesn't say."""
 
 
 def read_usage(folder: Path) -> Usage:
@@ -64,10 +66,12 @@ class Meter:
     ----------
     folder
         Of the fold.
+    processes
+        Those that train; each counts for itself, the first one on a machine its energy too. All ask at the same time.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.before = folder, read_usage(folder)
+    def __init__(self, folder: Path, processes: Processes = ALONE) -> None:
+        self.folder, self.before, self.processes = folder, read_usage(folder), processes
         self.wall, self.cpu = time.perf_counter(), _cpu_seconds()
         try:
             self.counters = [_Counter(path) for path in sorted(POWERCAP.glob("intel-rapl:[0-9]"))]
@@ -76,19 +80,24 @@ class Meter:
 
     def now(self) -> Usage:
         """Usage until now. The counters wrap round within an hour: it must be asked for more often."""
-        energy = sum(counter.read() for counter in self.counters) if self.counters else None
+        own = sum(counter.read() for counter in self.counters) if self.counters else None
+        spent = self.processes.gathered((_cpu_seconds() - self.cpu, own if self.processes.first_here else 0.0))
+        joules = [each for _, each in spent if each is not None]
+        energy = sum(joules) if len(joules) == len(spent) else None
         earlier = self.before.energy_joules
         if self.before.wall_seconds and earlier is None:
             energy = None  # a part of the run isn't known
         return Usage(
             wall_seconds=round(self.before.wall_seconds + time.perf_counter() - self.wall, 1),
-            cpu_seconds=round(self.before.cpu_seconds + _cpu_seconds() - self.cpu, 1),
+            cpu_seconds=round(self.before.cpu_seconds + sum(cpu for cpu, _ in spent), 1),
             energy_joules=None if energy is None else round((earlier or 0.0) + energy, 1),
         )
 
     def write(self) -> None:
         """Keep it in the fold's folder."""
-        write_atomically(self.folder / USAGE, (json.dumps(self.now().model_dump(), indent=1) + "\n").encode())
+        now = self.now()
+        if self.processes.main:
+            write_atomically(self.folder / USAGE, (json.dumps(now.model_dump(), indent=1) + "\n").encode())
 
     def around(self, report: Report) -> Report:
         """`report`, and keep the usage at each."""
