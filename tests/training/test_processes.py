@@ -339,4 +339,5 @@ def test_torchrun_runs_the_command(tmp_path: Path) -> None:
     assert done.stdout == "run: finished. Make a model of it: volseg model pack run -o MODEL\n"
     assert done.stderr.count("2 processes on cpu train together: 2 patches a batch") == 1
     assert done.stderr.count("finished at step 2") == 1
+    assert "Warning" not in done.stderr
     assert load_checkpoint(tmp_path / "run" / "fold_all" / "last.pt")["processes"] == 2

@@ -8,6 +8,7 @@ with a batch of B train as one process with a batch of N x B does. Nothing here 
 from __future__ import annotations
 
 import importlib.util
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -96,6 +97,8 @@ class Processes:
         module = Supervised(network)
         if self._accelerator is None:
             return module
+        # Of kernels of one voxel, whose few numbers are copied: every order of their axes is the same memory.
+        warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
         if self.device.type == "cuda":
             module = nn.SyncBatchNorm.convert_sync_batchnorm(module)  # type: ignore[no-untyped-call]
         prepared: nn.Module = self._accelerator.prepare_model(module, device_placement=False)
