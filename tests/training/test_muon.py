@@ -56,6 +56,7 @@ def test_a_kernel_s_step_by_hand() -> None:
         ahead = 0.25 * rows + 0.75 * average
         expected = expected * (1 - 0.1 * 0.5) - 0.1 * 0.2 * math.sqrt(6) * orthogonalised(ahead)
         torch.testing.assert_close(kernel.detach().reshape(2, 6), expected)
+    assert kernel.grad is not None
     assert torch.equal(kernel.grad, gradients[-1])
 
 
@@ -102,7 +103,7 @@ def test_kernels_of_hidden_layers_are_orthogonalised_and_no_others() -> None:
 
 def test_a_state_that_is_saved_goes_on_alike() -> None:
     def run(steps: range, kept: dict[str, Any] | None, weights: list[nn.Parameter]) -> dict[str, Any]:
-        groups = [{"params": weights[:1]}, {"params": weights[1:], "adam": True}]
+        groups: list[dict[str, Any]] = [{"params": weights[:1]}, {"params": weights[1:], "adam": True}]
         optimiser = Muon(groups, lr=0.1)
         if kept is not None:
             optimiser.load_state_dict(kept)

@@ -35,7 +35,8 @@ def orthogonalised(matrix: Tensor) -> Tensor:
         factor = a * one + b * gram + c * (gram @ gram)
         product = factor @ product
         gram = factor @ gram @ factor
-    return product.to(matrix.dtype) @ scaled
+    result: Tensor = product.to(matrix.dtype) @ scaled
+    return result
 
 
 class Muon(Optimizer):
@@ -94,4 +95,5 @@ class Muon(Optimizer):
         first, second = group["betas"]
         mean = state.setdefault("mean", torch.zeros_like(gradient)).lerp_(gradient, 1 - first)
         square = state.setdefault("square", torch.zeros_like(gradient)).lerp_(gradient**2, 1 - second)
-        return mean / (1 - first**step) / ((square / (1 - second**step)).sqrt() + group["eps"])
+        change: Tensor = mean / (1 - first**step) / ((square / (1 - second**step)).sqrt() + group["eps"])
+        return change
