@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from volseg.config import NetworkConfig, Triple
+from volseg.training.muon import ITERATIONS
 
 #: Floating-point operations a second of a core in training, by precision: a step of 57 billion (16 features, two
 #: windows of 40x56x40) took 0.25 to 0.3 s in bf16 on two cores with AVX-512, and 0.76 to 0.9 s in fp32 with AVX2.
@@ -18,7 +19,7 @@ OUTPUT_S = 40e-9
 #: Float32 values held for each value that a convolution gives, and for each output of the loss, where a step's peak is:
 #: 3.9 measured in fp32 with 16 features, 3 outputs, 40x56x40.
 HELD_PER_VALUE, HELD_PER_OUTPUT = 4.0, 8.0
-#: Bytes of a parameter: weight, gradient, AdamW's two moments, the moving average, float32 each.
+#: Bytes of a parameter: weight, gradient, Muon's momentum and step, the moving average, float32 each.
 PER_PARAMETER = 20
 #: Of a process with its libraries, before it holds a case.
 PROCESS = 600_000_000
@@ -51,16 +52,19 @@ class Cost:
         Values of the supervised outputs.
     parameters
         Of the network.
+    update
+        Floating-point operations of Muon's step, whatever the batch.
     """
 
     operations: int
     values: int
     logits: int
     parameters: int
+    update: int
 
     def step_operations(self, batch: int) -> int:
         """Of an optimiser step: the backward pass takes twice as many as the forward pass."""
-        return 3 * batch * self.operations
+        return 3 * batch * self.operations + self.update
 
     def step_s(self, batch: int, machine: Machine) -> float:
         """Seconds of an optimiser step."""
@@ -100,12 +104,15 @@ def cost(network: NetworkConfig, channels: int, outputs: int, window: Triple) ->
         here, out, below = voxels[stage], features[stage], features[stage + 1]
         layers += _block(here, 2 * out, out, kernels[stage], count)
         # A voxel that a transposed convolution gives comes from one voxel below: its kernel is its stride.
-        layers.append(_Layer(here, below, out, 1, (below * math.prod(strides[stage + 1]) + 1) * out))
+        taps = math.prod(strides[stage + 1])
+        update = _muon(below, out * taps)
+        layers.append(_Layer(here, below, out, 1, (below * taps + 1) * out, update))
     return Cost(
         operations=sum(2 * n.voxels * n.into * n.out * n.taps for n in (*layers, *heads)),
         values=sum(n.voxels * n.out for n in layers),
         logits=sum(n.voxels * n.out for n in heads),
         parameters=sum(n.parameters for n in (*layers, *heads)),
+        update=sum(n.update for n in layers),
     )
 
 
@@ -117,10 +124,19 @@ class _Layer(NamedTuple):
     out: int
     taps: int
     parameters: int
+    update: int = 0
 
 
 def _block(voxels: int, into: int, out: int, kernel: Triple, count: int) -> list[_Layer]:
     """Convolutions of a stage, each with a normalisation that has a factor and a shift a channel."""
     taps = math.prod(kernel)
     widths = (into, *(out,) * (count - 1))
-    return [_Layer(voxels, width, out, taps, width * out * taps + 2 * out) for width in widths]
+    return [
+        _Layer(voxels, width, out, taps, width * out * taps + 2 * out, _muon(out, width * taps)) for width in widths
+    ]
+
+
+def _muon(rows: int, columns: int) -> int:
+    """Operations of `volseg.training.muon.orthogonalised`: two products with the matrix, the others with its square."""
+    short, long = sorted((rows, columns))
+    return 2 * 2 * short**2 * long + ITERATIONS * 4 * 2 * short**3

@@ -14,7 +14,7 @@ from volseg.loaders.painting import any_colour
 from volseg.planning.cost import Machine
 from volseg.planning.fingerprint import Fingerprint
 from volseg.planning.intensity import channel_choices
-from volseg.planning.size import FEWEST_PATCHES, Limits, Needs, Size, choose_size
+from volseg.planning.size import Limits, Needs, Size, choose_size
 from volseg.planning.written import Choice, content, printable, text
 
 #: The orientation that has an axis first, so that thick slices are those along D.
@@ -281,7 +281,7 @@ def _training(fingerprint: Fingerprint, orientation: str, size: Size, limits: Li
         degrees = [15.0 if axis == size.coarse_axis else 0.0 for axis in range(3)]
         augmentation.append(Choice("rotation_degrees", degrees, "Within slices only, since they are thick."))
     steps = max(100, int(limits.minutes * 60 * FOR_STEPS / size.step_s(limits.machine)) // 100 * 100)
-    patches = f"No fewer than {FEWEST_PATCHES}; more where time, memory and the number of cases allow."
+    patches = "1, since more steps are worth more than larger ones; more where time, memory and the cases allow."
     count = len(fingerprint.cases)
     ignored = fingerprint.naming.ignored
     unjudged = [] if ignored is None else [Choice("ignored_label", ignored, "The dataset's label called ignore.")]
@@ -291,7 +291,9 @@ def _training(fingerprint: Fingerprint, orientation: str, size: Size, limits: Li
             *unjudged,
             Choice("steps", steps, f"What fits {limits.minutes:g} minutes by the estimate; --minutes measures."),
             Choice("batch_size", size.batch, patches),
-            Choice("learning_rate", 0.002, "These five are what pipelines/hippocampus.yaml was measured with."),
+            Choice("optimiser", "muon", "These seven are what pipelines/hippocampus.yaml was measured with."),
+            Choice("momentum", 0.95),
+            Choice("learning_rate", 0.005),
             Choice("weight_decay", 0.01),
             Choice("schedule", "cosine"),
             Choice("ema_decay", 0.99),

@@ -12,6 +12,7 @@ from volseg.config import Recipe
 from volseg.inference.engines.torch import native_bf16
 from volseg.network.unet import UNet
 from volseg.planning.cost import Machine
+from volseg.training.optimiser import build_optimiser
 
 #: Steps that are timed, after one that isn't; the shortest counts, since what else runs makes the others longer.
 TIMED_STEPS = 3
@@ -25,7 +26,7 @@ def this_machine() -> Machine:
 
 
 def probe(recipe: Recipe, machine: Machine) -> float:
-    """Seconds of a training step: the network forward and backward on noise, and AdamW. Patches aren't part of it."""
+    """Seconds of a training step without its patches: the network on noise, its gradient and its optimiser."""
     with torch.random.fork_rng(devices=[]):
         return _timed(recipe, machine)
 
@@ -40,7 +41,7 @@ def _loss(logits_BCDHW: Tensor, output: str) -> Tensor:
 def _timed(recipe: Recipe, machine: Machine) -> float:
     torch.manual_seed(recipe.training.seed)
     network = UNet.from_recipe(recipe).to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-    optimiser = torch.optim.AdamW(network.parameters())
+    optimiser = build_optimiser(network, recipe.training)
     images = torch.randn(recipe.training.batch_size, len(recipe.channels), *recipe.window)
     images = images.contiguous(memory_format=torch.channels_last_3d)
     seconds = []

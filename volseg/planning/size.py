@@ -13,16 +13,15 @@ from volseg.planning.cost import Cost, Machine, cost
 from volseg.planning.shapes import Topology, coarser, largest_window, smaller, target_spacing, topology
 
 #: Steps that a run of `MINUTES` should hold. With more time both the steps and what a step computes grow as its root
-#: (Hoffmann et al., arXiv:2203.15556: parameters and data in equal measure). The hippocampus recipe is at its best
-#: after 1000 of its 2000 steps.
-STEPS, MINUTES = 1500, 30.0
+#: (Hoffmann et al., arXiv:2203.15556: parameters and data in equal measure).
+STEPS, MINUTES = 3000, 30.0
 #: Largest window, nnU-Net's usual one; and the voxels that a window of each width isn't made smaller than, 0: none is.
 LARGEST = 128**3
 WIDTHS = ((32, 0), (24, 0), (16, 64**3), (8, 32**3))
 #: Deep stages have no more than this many times the first stage's features, nnU-Net's 320 of 32.
 WIDEST = 10
-#: Patches a step: no fewer, so that the Dice of a batch isn't that of one patch; no more than this share of all voxels.
-FEWEST_PATCHES, MOST_OF_DATASET = 2, 0.05
+#: Patches a step are no more than this share of all voxels.
+MOST_OF_DATASET = 0.05
 #: The spacing is made coarser until the window holds this share of the median case, ...
 LEAST_SEEN = 1 / 8
 #: ... but no further than that the smallest label has so many voxels in its median case.
@@ -175,7 +174,7 @@ def _widest(sized: Callable[[Topology, int, int], Size], median: Triple, spacing
     for base, floor in WIDTHS:
         found: Topology | None = largest
         while found is not None:
-            size = sized(found, base, FEWEST_PATCHES)
+            size = sized(found, base, 1)
             found = smaller(found, median, spacing_mm)
             if size.fits or not floor or found is None or math.prod(found.window) < floor:
                 break

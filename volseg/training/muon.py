@@ -22,13 +22,13 @@ def orthogonalised(matrix: Tensor) -> Tensor:
     """The nearest matrix (m, n) whose singular values are all about 1: its own singular vectors stay.
 
     The iterations are polynomials of ``M M^T``, so they run on that, m x m and in float64, and the long rows are
-    multiplied twice instead of fifteen times.
+    multiplied twice instead of fifteen times. Apple's GPUs have no float64, and take float32.
     """
     if len(matrix) > matrix.shape[1]:
         return orthogonalised(matrix.T).T
     a, b, c = COEFFICIENTS
     scaled = matrix / (matrix.norm() + TINY)
-    gram = (scaled @ scaled.T).double()
+    gram = (scaled @ scaled.T).to(torch.float32 if matrix.device.type == "mps" else torch.float64)
     one = torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
     product = one
     for _ in range(ITERATIONS):
