@@ -22,7 +22,9 @@ def _folds(text: str | None, count: int) -> list[int | None]:
 
 def train(
     recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="Recipe, a YAML file.")],
-    data: Annotated[Path, typer.Option("--data", help="Dataset: a folder in MSD or nnU-Net layout, or a CSV.")],
+    data: Annotated[
+        Path, typer.Option("--data", help="Dataset: a folder as MSD, nnU-Net, TotalSegmentator or BraTS, or a CSV.")
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the run.")],
     fold: Annotated[
         str | None, typer.Option("--fold", help="Fold to hold out, or cv for all; otherwise train on every case.")

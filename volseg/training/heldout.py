@@ -117,7 +117,7 @@ def score_cases(
             masks[case.name] = mask
             mask.save(folder / MASKS / f"{case.name}.nii.gz")
             mask = judged(mask, case)
-            scores = evaluate_pair(mask, case.reference)
+            scores = evaluate_pair(mask, case.reference, left_out=case.ignored)
             largest = dice_per_label(judged(apply_rules(mask, alone), case).array, case.reference.array, values)
             own.append(CaseScores(case=case.name, labels=tuple(scores), largest_component=tuple(largest)))
     result = FoldScores(step=step, cases=tuple(processes.joined(own)))
