@@ -30,7 +30,8 @@ ROOT = Path(__file__).resolve().parents[2]
 PEER = ROOT / ".venv-nnunet" / "bin" / "python"
 #: Window, batch, channels of each stage, classes with the background.
 TASKS: dict[str, tuple[list[int], int, list[int], int]] = {
-    "hippocampus": ([40, 56, 40], 2, [16, 32, 64, 96], 3),
+    "hippocampus": ([40, 56, 40], 1, [16, 32, 64, 96], 3),
+    "hippocampus, 2 patches": ([40, 56, 40], 2, [16, 32, 64, 96], 3),
     "CT 128^3": ([128, 128, 128], 1, [16, 32, 64, 128, 160], 14),
 }
 
