@@ -104,8 +104,8 @@ def train(
         stored = CaseCache(cache or output / CACHE, loaded)
         if taken := stored.bytes():
             shown.say(f"{stored.folder}: {taken / 1e6:.0f} MB of prepared cases, for later runs; it may be removed")
-    if not processes.main:
-        return
-    if len(folds) > 1:
-        Console(stderr=True, highlight=False, markup=False).print(table(read_scores(output)))
-    print(f"{output}: finished. Make a model of it: volseg model pack {output} -o MODEL")
+    if processes.main:
+        if len(folds) > 1:
+            Console(stderr=True, highlight=False, markup=False).print(table(read_scores(output)))
+        print(f"{output}: finished. Make a model of it: volseg model pack {output} -o MODEL")
+    processes.leave()

@@ -8,6 +8,8 @@ with a batch of B train as one process with a batch of N x B does. Nothing here 
 from __future__ import annotations
 
 import importlib.util
+import os
+import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -102,6 +104,7 @@ class Processes:
         if self.device.type == "cuda":
             module = nn.SyncBatchNorm.convert_sync_batchnorm(module)  # type: ignore[no-untyped-call]
         prepared: nn.Module = self._accelerator.prepare_model(module, device_placement=False)
+        self._accelerator.free_memory()  # it would hold every fold's network to the end
         return prepared
 
     def total(self, own: Tensor) -> Tensor:
@@ -153,6 +156,17 @@ class Processes:
         for index, text in enumerate(told):
             if text is not None:
                 raise TrainingError(f"process {index} of {self.count} failed: {text}")
+
+    def leave(self) -> None:
+        """End this process, if it is one of several, as a success and without Python's own ending.
+
+        gloo's threads outlive their group. One that lets go of its last tensor while Python ends aborts the process,
+        and the launcher calls a finished training failed (https://github.com/pytorch/pytorch/pull/179291).
+        """
+        if self.count > 1:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(0)
 
 
 #: The one process of a training that isn't launched as several.
