@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -18,6 +20,17 @@ def _folds(text: str | None, count: int) -> list[int | None]:
     if text.isdecimal():
         return [int(text)]
     raise UsageError(f"--fold {text}: give a number from 0 to {count - 1}, or cv for all of them")
+
+
+def _leave() -> None:
+    """End one of several processes, as a success and without Python's own ending.
+
+    gloo's threads outlive their group. One that lets go of its last tensor while Python ends aborts the process, and
+    the launcher calls a finished training failed (https://github.com/pytorch/pytorch/pull/179291).
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def train(
@@ -108,4 +121,5 @@ def train(
         if len(folds) > 1:
             Console(stderr=True, highlight=False, markup=False).print(table(read_scores(output)))
         print(f"{output}: finished. Make a model of it: volseg model pack {output} -o MODEL")
-    processes.leave()
+    if processes.count > 1:
+        _leave()

@@ -8,8 +8,6 @@ with a batch of B train as one process with a batch of N x B does. Nothing here 
 from __future__ import annotations
 
 import importlib.util
-import os
-import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -156,17 +154,6 @@ class Processes:
         for index, text in enumerate(told):
             if text is not None:
                 raise TrainingError(f"process {index} of {self.count} failed: {text}")
-
-    def leave(self) -> None:
-        """End this process, if it is one of several, as a success and without Python's own ending.
-
-        gloo's threads outlive their group. One that lets go of its last tensor while Python ends aborts the process,
-        and the launcher calls a finished training failed (https://github.com/pytorch/pytorch/pull/179291).
-        """
-        if self.count > 1:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(0)
 
 
 #: The one process of a training that isn't launched as several.
