@@ -25,8 +25,8 @@ def _folds(text: str | None, count: int) -> list[int | None]:
 def _leave() -> None:
     """End one of several processes, as a success and without Python's own ending.
 
-    gloo's threads outlive their group. One that lets go of its last tensor while Python ends aborts the process, and
-    the launcher calls a finished training failed (https://github.com/pytorch/pytorch/pull/179291).
+    A training that had finished was once aborted after it, and called failed by the launcher. Presumably one of gloo's
+    threads, which outlive their group, let go of a tensor then (https://github.com/pytorch/pytorch/pull/179291).
     """
     sys.stdout.flush()
     sys.stderr.flush()

@@ -281,7 +281,7 @@ def _training(fingerprint: Fingerprint, orientation: str, size: Size, limits: Li
         degrees = [15.0 if axis == size.coarse_axis else 0.0 for axis in range(3)]
         augmentation.append(Choice("rotation_degrees", degrees, "Within slices only, since they are thick."))
     steps = max(100, int(limits.minutes * 60 * FOR_STEPS / size.step_s(limits.machine)) // 100 * 100)
-    patches = "1, since more steps are worth more than larger ones; more where time, memory and the cases allow."
+    patches = "1, so that many steps fit; more where time, memory and the number of cases allow."
     count = len(fingerprint.cases)
     ignored = fingerprint.naming.ignored
     unjudged = [] if ignored is None else [Choice("ignored_label", ignored, "The dataset's label called ignore.")]

@@ -13,7 +13,8 @@ from volseg.planning.cost import Cost, Machine, cost
 from volseg.planning.shapes import Topology, coarser, largest_window, smaller, target_spacing, topology
 
 #: Steps that a run of `MINUTES` should hold. With more time both the steps and what a step computes grow as its root
-#: (Hoffmann et al., arXiv:2203.15556: parameters and data in equal measure).
+#: (Hoffmann et al., arXiv:2203.15556: parameters and data in equal measure). The hippocampus' Dice still rises from
+#: 800 to 1600 and to 3100 steps, and 24 features instead of 16 add nothing to 800 that take twice as long.
 STEPS, MINUTES = 3000, 30.0
 #: Largest window, nnU-Net's usual one; and the voxels that a window of each width isn't made smaller than, 0: none is.
 LARGEST = 128**3
