@@ -17,7 +17,10 @@ from typing import Any
 
 import nibabel
 import numpy as np
+import torch
 from scipy import ndimage
+
+from volseg.inference.engines.torch import native_bf16
 
 ROOT = Path(__file__).resolve().parents[2]
 #: Labels with fewer voxels aren't compared by Dice.
@@ -94,9 +97,11 @@ def measured(command: Sequence[str | Path], environment: Mapping[str, str] | Non
 
 
 def machine() -> str:
-    """Cores, processor and the versions that matter."""
+    """Cores, their vector instructions, and the versions that matter."""
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("volseg", "torch", "openvino"))
-    return f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}, {versions}"
+    vectors = torch.backends.cpu.get_cpu_capability() + (" and bf16" if native_bf16() else "")
+    processor = f"{os.cpu_count()} cores, {platform.machine()} with {vectors}"
+    return f"{processor}, Python {platform.python_version()}, {versions}"
 
 
 def labels_in(path: Path) -> Any:

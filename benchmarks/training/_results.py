@@ -34,7 +34,9 @@ class FoldResult(Section):
     precision: str
     """That the network computes in."""
     minutes: float
-    """What was given to plan and train."""
+    """What was given to plan and, unless it was `steps_given`, to train."""
+    steps_given: int | None = None
+    """Steps that were given to train instead of minutes."""
     recipe_sha256: str
     """Of ``recipe.yaml`` beside it."""
     fold: int
@@ -161,7 +163,7 @@ def folds_table(results: Sequence[FoldResult]) -> str:
         [
             f"{result.fold}",
             f"{result.training_cases}",
-            f"{result.steps}",
+            f"{result.steps}" + (" (given)" if result.steps_given else ""),
             f"{result.scores.step}",
             number(result.last_dice),
             f"{result.step_s:.3f}",

@@ -5,6 +5,8 @@
 FOLDER gets the planned recipe and the run, and lies outside the repository. After each fold its scores, and what it
 took, are written to `benchmarks/training/results/cross_validation`, to be committed. A call goes on where the last one
 ended: a fold with a result stays, and one that was killed goes on from its checkpoint.
+
+--steps trains a fold for as many steps in fp32 instead: on a faster machine, what a slower one computes in its minutes.
 """
 
 from __future__ import annotations
@@ -52,21 +54,32 @@ def keep_recipe(recipe: Path, results: Path, minutes: float) -> None:
     write_atomically(results / RECIPE, recipe.read_bytes())
 
 
-def train_fold(dataset: Path, recipe: Path, run: Path, fold: int, minutes: float) -> FoldResult:
+def as_slower(recipe: Path, folder: Path) -> Path:
+    """The recipe in fp32, whatever this machine computes in."""
+    planned = recipe.read_text(encoding="utf-8")
+    found = folder / f"fp32_{RECIPE}"
+    found.write_text(planned.replace("\ntraining:\n", '\ntraining:\n  precision: "fp32"\n'), encoding="utf-8")
+    assert load_recipe(found).training.precision == "fp32"
+    return found
+
+
+def train_fold(dataset: Path, recipe: Path, run: Path, fold: int, minutes: float, steps: int | None) -> FoldResult:
     """Train and score one fold, or go on with it."""
     folder = run / f"fold_{fold}"
     uninterrupted = not (folder / LAST).exists()
     before, start = load(), time.perf_counter()
-    limit = ("--minutes", f"{minutes:g}")
-    volseg("train", recipe, "--data", dataset, "-o", run, "--fold", str(fold), *limit, "--resume")
+    limit = ("--steps", f"{steps}") if steps else ("--minutes", f"{minutes:g}")
+    trained = as_slower(recipe, run.parent) if steps else recipe
+    volseg("train", trained, "--data", dataset, "-o", run, "--fold", str(fold), *limit, "--resume")
     rows = progress_rows(folder / "progress.csv")
     splits = read_splits(run)
     assert splits is not None
     return FoldResult(
         machine=machine(),
         threads=torch.get_num_threads(),
-        precision="bf16" if native_bf16() else "fp32",
+        precision="bf16" if native_bf16() and not steps else "fp32",
         minutes=minutes,
+        steps_given=steps,
         recipe_sha256=sha256(recipe),
         fold=fold,
         training_cases=sum(len(cases) for number, cases in enumerate(splits.folds) if number != fold),
@@ -88,6 +101,7 @@ def main() -> None:
     parser.add_argument("dataset", type=Path, metavar="DATASET")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER")
     parser.add_argument("--minutes", type=float, default=30.0, help="wall minutes of a fold, everything included")
+    parser.add_argument("--steps", type=int, help="instead of the minutes, in fp32")
     parser.add_argument("--folds", type=int, nargs="+", help="all of the recipe's unless given")
     parser.add_argument("--recipe", type=Path, help="train this one; volseg plan makes one unless given")
     parser.add_argument("--results", type=Path, default=RESULTS / "cross_validation")
@@ -99,7 +113,7 @@ def main() -> None:
     keep_recipe(recipe, given.results, given.minutes)
     for fold in given.folds or range(load_recipe(recipe).training.folds):
         if not (given.results / f"fold_{fold}.json").exists():
-            result = train_fold(given.dataset, recipe, given.output / "run", fold, given.minutes)
+            result = train_fold(given.dataset, recipe, given.output / "run", fold, given.minutes, given.steps)
             write_fold(given.results, result)
         text = folds_table(read_folds(given.results))
         write_atomically(given.results / TABLE, f"{text}\n".encode())

@@ -110,7 +110,7 @@ def test_seconds_a_step_leave_validations_out() -> None:
 def test_folds_run_once_and_only_for_one_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ran: list[int] = []
 
-    def train(_data: Path, recipe: Path, _run: Path, number: int, minutes: float) -> FoldResult:
+    def train(_data: Path, recipe: Path, _run: Path, number: int, minutes: float, _steps: int | None) -> FoldResult:
         ran.append(number)
         changes = {"recipe_sha256": sha256(recipe), "minutes": minutes}
         return fold(number, case(f"case_{number}", 0.9, 0.8)).model_copy(update=changes)
