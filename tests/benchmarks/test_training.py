@@ -138,6 +138,18 @@ def test_folds_run_once_and_only_for_one_recipe(tmp_path: Path, monkeypatch: pyt
     assert len(ran) == 5
 
 
+def test_a_slower_machines_steps_are_trained_in_fp32(tmp_path: Path) -> None:
+    planned = RESULTS / "cross_validation" / "recipe.yaml"
+    recipe, copy = load_recipe(planned), load_recipe(cross_validation.as_slower(planned, tmp_path))
+    assert (recipe.training.precision, copy.training.precision) == ("auto", "fp32")
+    training = copy.training.model_copy(update={"precision": "auto"})
+    assert copy.model_copy(update={"training": training}) == recipe
+
+
+def test_a_given_number_of_steps_is_said() -> None:
+    assert cells(folds_table([TWO[0].model_copy(update={"steps_given": 400})]), "0")[2] == "400 (given)"
+
+
 def point(tool: str, kind: str, planned: float, minutes: float, dice: float, *, mirrored: bool = True) -> Point:
     return Point.model_validate(
         {
@@ -245,13 +257,13 @@ def short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> argparse.Namespace
 
 
 def test_a_fold_is_read_from_its_run(short: argparse.Namespace) -> None:
-    made = cross_validation.train_fold(short.dataset, short.recipe, short.output, 1, 0.5)
+    made = cross_validation.train_fold(short.dataset, short.recipe, short.output, 1, 0.5, None)
     assert (made.fold, made.steps, made.training_cases, made.uninterrupted) == (1, 4, 2, True)
     assert made.scores == read_scores(short.output)[1]
     assert len(made.scores.cases) == 2
     assert made.last_dice is not None
     assert made.usage.wall_seconds <= made.command_s + 0.1
-    again = cross_validation.train_fold(short.dataset, short.recipe, short.output, 1, 0.5)
+    again = cross_validation.train_fold(short.dataset, short.recipe, short.output, 1, 0.5, None)
     assert not again.uninterrupted
     assert again.scores == made.scores
 
