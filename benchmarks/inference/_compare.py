@@ -17,10 +17,7 @@ from typing import Any
 
 import nibabel
 import numpy as np
-import torch
 from scipy import ndimage
-
-from volseg.inference.engines.torch import native_bf16
 
 ROOT = Path(__file__).resolve().parents[2]
 #: Labels with fewer voxels aren't compared by Dice.
@@ -98,6 +95,11 @@ def measured(command: Sequence[str | Path], environment: Mapping[str, str] | Non
 
 def machine() -> str:
     """Cores, their vector instructions, and the versions that matter."""
+    # Here, since a measured command's peak begins with what this process holds.
+    import torch
+
+    from volseg.inference.engines.torch import native_bf16
+
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("volseg", "torch", "openvino"))
     vectors = torch.backends.cpu.get_cpu_capability() + (" and bf16" if native_bf16() else "")
     processor = f"{os.cpu_count()} cores, {platform.machine()} with {vectors}"
