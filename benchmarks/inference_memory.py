@@ -10,21 +10,18 @@ Run it with ``python -m benchmarks.inference_memory``: about a minute of process
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import json
-import os
-import platform
 import resource
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from scipy import ndimage
 
+from benchmarks._machine import machine
 from volseg.config import Recipe, recipe_from_dict
 from volseg.geometry import Geometry
 from volseg.inference.blend import gaussian_weight, weight_sum
@@ -146,19 +143,10 @@ def run(way: str, shape: tuple[int, int, int]) -> dict[str, Any]:
     }
 
 
-def machine() -> str:
-    """Processor, cores and the versions that matter."""
-    info = Path("/proc/cpuinfo")
-    names = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
-    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("volseg", "torch", "numpy"))
-    processor = names[0] if names else platform.processor()
-    threads = torch.get_num_threads()
-    return f"{processor}, {os.cpu_count()} cores, {threads} threads, Python {platform.python_version()}, {versions}"
-
-
 def main() -> None:
     """Print the table."""
-    print(f"{machine()}; {CLASSES} classes, window 32 x 32 x 32, model at half the resolution\n")
+    print(f"{machine('torch', 'numpy')}, {torch.get_num_threads()} threads")
+    print(f"{CLASSES} classes, window 32 x 32 x 32, model at half the resolution\n")
     titles = ("prepare s", "network s", "restore s", "all s", "CPU s", "peak MB", "before MB", "planned MB")
     print(f"| scan | way | {' | '.join(titles)} |")
     print(f"| --- | --- |{' ---: |' * len(titles)}")

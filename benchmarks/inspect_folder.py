@@ -13,8 +13,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -26,6 +24,8 @@ import numpy as np
 import pydicom
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+
+from benchmarks._machine import machine
 
 SAMPLE = Path(__file__).resolve().parents[1] / "sample_data" / "study" / "ct" / "slice_0001.dcm"
 SLICES = 200
@@ -165,9 +165,8 @@ def main() -> None:
         ]
     reading, finding, whole = (statistics.median(column) for column in zip(*rounds, strict=True))
     print(
-        f"{len(paths)} files of {elements} elements, {megabytes:.0f} MB, warm page cache, {os.cpu_count()} cores,"
-        f" Python {platform.python_version()}, pydicom {pydicom.__version__}; median of {options.rounds} alternating"
-        " rounds\n"
+        f"{len(paths)} files of {elements} elements, {megabytes:.0f} MB, warm page cache, {machine('pydicom')};"
+        f" median of {options.rounds} alternating rounds\n"
     )
     print("| what | seconds | files a second | times faster |")
     print("| --- | --: | --: | --: |")

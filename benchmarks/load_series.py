@@ -8,10 +8,7 @@ in rescaled values; they take turns. Imports are not counted.
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import json
-import os
-import platform
 import resource
 import statistics
 import struct
@@ -25,6 +22,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from benchmarks._machine import machine
 
 SAMPLE = Path(__file__).resolve().parents[1] / "sample_data" / "study" / "ct"
 READERS = ("volseg", "SimpleITK", "highdicom")
@@ -209,15 +208,6 @@ def compare(folder: Path) -> dict[str, list[dict[str, Any]]]:
     return results
 
 
-def machine() -> str:
-    """Processor, cores and the versions that matter."""
-    info = Path("/proc/cpuinfo")
-    names = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
-    packages = ("volseg", "numpy", "imagecodecs", "pydicom", *READERS[1:], "pyjpegls", "pylibjpeg-openjpeg")
-    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages)
-    return f"{names[0] if names else platform.processor()}, {os.cpu_count()} cores, {versions}"
-
-
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -229,7 +219,8 @@ def main() -> None:
     if options.reader:
         read(options.reader, options.folder)
         return
-    print(f"{options.slices} slices of 512 x 512, 16 bits. {machine()}\n")
+    packages = ("numpy", "imagecodecs", "pydicom", *READERS[1:], "pyjpegls", "pylibjpeg-openjpeg")
+    print(f"{options.slices} slices of 512 x 512, 16 bits. {machine(*packages)}\n")
     print("| syntax | reader | seconds | CPU s | runs | peak above imports, MB | array, MB | largest child, MB |")
     print("| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |")
     pixels = images()

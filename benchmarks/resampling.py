@@ -12,30 +12,20 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import time
 from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
-import scipy
 import torch
 from scipy import ndimage
 
+from benchmarks._machine import machine
 from volseg.geometry import Shape
 from volseg.resample import axis_operator, resize
 
 Values = npt.NDArray[np.float32]
 SMALL, LARGE = (244, 202, 224), (488, 404, 448)
-
-
-def processor() -> str:
-    """What the machine calls its processor."""
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:  # noqa: PTH123
-            return next(line.split(":", 1)[1].strip() for line in file if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
 
 
 def timed(task: Callable[[], Values], runs: int) -> tuple[Values, float, float]:
@@ -69,10 +59,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads of torch")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    print(
-        f"{processor()}, {arguments.threads} threads; numpy {np.__version__}, scipy {scipy.__version__},"
-        f" torch {torch.__version__}\n"
-    )
+    print(f"{machine('numpy', 'scipy', 'torch')}, {arguments.threads} threads\n")
     print(
         "| from | to | scipy, s (cpu) | products, s (cpu) | faster, clock | faster, cpu | largest difference / range |"
     )

@@ -5,16 +5,15 @@ Run it with ``make bench`` or ``python benchmarks/sample_cases.py``. Whole proce
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
-import os
-import platform
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+from benchmarks._machine import machine
 
 SAMPLES = Path(__file__).resolve().parents[1] / "sample_data"
 
@@ -28,15 +27,6 @@ def volseg(*arguments: str | Path) -> tuple[float, str]:
     return time.perf_counter() - start, done.stdout
 
 
-def machine() -> str:
-    """Processor, cores and the versions that matter."""
-    info = Path("/proc/cpuinfo")
-    names = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
-    processor = names[0] if names else platform.processor()
-    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("volseg", "torch", "numpy"))
-    return f"{processor}, {os.cpu_count()} cores, Python {platform.python_version()}, {versions}"
-
-
 def predicted(cases: Path, out: Path, *options: str) -> tuple[float, list[dict[str, Any]]]:
     """Wall seconds of one call on all cases, and their results."""
     seconds, _ = volseg("predict", cases, "-o", out, "--model", "hippocampus", *options)
@@ -46,7 +36,7 @@ def predicted(cases: Path, out: Path, *options: str) -> tuple[float, list[dict[s
 def main() -> None:
     """Print the table."""
     dataset = SAMPLES / "hippocampus"
-    print(machine())
+    print(machine("torch", "numpy"))
     with tempfile.TemporaryDirectory() as folder:
         for title, options in (("default (one mirrored pass)", ()), ("--no-tta", ("--no-tta",))):
             out = Path(folder) / title.split()[0].strip("-")

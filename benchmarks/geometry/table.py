@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+from benchmarks._machine import processor
 from benchmarks.geometry.damages import ROWS
 from benchmarks.geometry.readers import PEERS, READERS, Job, Reader, run
 from benchmarks.geometry.truth import Row, Truth
@@ -140,7 +141,7 @@ def table(rows: Sequence[Row], cells: Sequence[Sequence[Cell]], readers: Sequenc
         ),
         "",
         "Versions: " + "; ".join(reader.version for reader in readers) + f"; Python {platform.python_version()}.",
-        f"Machine: {_machine()}.",
+        f"Machine: {processor()}, {os.cpu_count()} cores, {platform.system()}.",
         "",
         "How each is called:",
         "",
@@ -182,12 +183,6 @@ def _plain(text: str) -> str:
     """One short line that breaks no table and names no folder of this machine."""
     words = " ".join(text.split()).replace("|", "/").replace("`", "'")
     return " ".join(Path(word).name if word.count("/") > 2 else word for word in words.split())[:160]
-
-
-def _machine() -> str:
-    info = Path("/proc/cpuinfo")
-    names = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
-    return f"{names[0] if names else platform.processor()}, {os.cpu_count()} cores, {platform.system()}"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 import os
-import platform
 import resource
 import subprocess
 import threading
@@ -18,6 +16,8 @@ from typing import Any
 import nibabel
 import numpy as np
 from scipy import ndimage
+
+from benchmarks._machine import machine
 
 ROOT = Path(__file__).resolve().parents[2]
 #: Labels with fewer voxels aren't compared by Dice.
@@ -93,19 +93,6 @@ def measured(command: Sequence[str | Path], environment: Mapping[str, str] | Non
     return Run(seconds, usage.ru_maxrss * 1024 / 1e9, max(together), cpu_seconds)
 
 
-def machine() -> str:
-    """Cores, their vector instructions, and the versions that matter."""
-    # Here, since a measured command's peak begins with what this process holds.
-    import torch
-
-    from volseg.inference.engines.torch import native_bf16
-
-    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("volseg", "torch", "openvino"))
-    vectors = torch.backends.cpu.get_cpu_capability() + (" and bf16" if native_bf16() else "")
-    processor = f"{os.cpu_count()} cores, {platform.machine()} with {vectors}"
-    return f"{processor}, Python {platform.python_version()}, {versions}"
-
-
 def labels_in(path: Path) -> Any:
     """The voxels of a mask."""
     return np.asarray(nibabel.load(path).dataobj)
@@ -123,10 +110,9 @@ def report(shape: Sequence[int], runs: Mapping[str, Run], found: Any, wanted: An
         for value, count in zip(*np.unique(wanted, return_counts=True), strict=True)
         if value and count > LARGE
     ]
-    machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
     return "\n".join(
         [
-            f"scan {'x'.join(map(str, shape))}, {machine}",
+            f"scan {'x'.join(map(str, shape))}, {machine()}",
             "",
             "| | seconds | CPU seconds | peak GB of the largest process | of all processes at once |",
             "| --- | ---: | ---: | ---: | ---: |",

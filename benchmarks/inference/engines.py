@@ -11,11 +11,8 @@ two large matrices.
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import json
 import math
-import os
-import platform
 import sys
 import tempfile
 import time
@@ -29,6 +26,7 @@ import torch
 from torch import Tensor, nn
 
 import volseg
+from benchmarks._machine import machine
 from benchmarks.inference._compare import LARGE, finer, labels_in, measured
 from benchmarks.inference.variants import dice
 from volseg.inference.engines import Engine, EngineChoice, PrecisionChoice
@@ -157,9 +155,7 @@ def main() -> None:
     parser.add_argument("--factor", type=float, default=1.0)
     parser.add_argument("--tta", action="store_true")
     arguments = parser.parse_args()
-    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("volseg", "torch", "openvino"))
-    print(f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}, {versions}")
-    print(f"bf16 in the processor: {native_bf16()}")
+    print(machine("torch", "openvino"))
     model = load_model(arguments.model)
     windows_table(model)
     print(

@@ -20,7 +20,8 @@ import nibabel
 import numpy as np
 from scipy import ndimage
 
-from benchmarks.inference._compare import machine, measured
+from benchmarks._machine import machine
+from benchmarks.inference._compare import measured
 
 
 def resized(source: Path, target: Path, shape: tuple[int, int, int], spacing_mm: tuple[float, float, float]) -> None:
@@ -47,7 +48,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--image", type=Path, required=True)
     arguments = parser.parse_args()
-    print(f"{machine()}\n")
+    print(f"{machine('torch', 'openvino')}\n")
     print("| scan | model's grid | bound | windows | seconds | peak GB | seconds of each stage |")
     print("| --- | ---: | ---: | ---: | ---: | ---: | --- |")
     with tempfile.TemporaryDirectory() as temporary:

@@ -11,8 +11,6 @@ has as many features as volseg's bundled model; nnU-Net's own plan has 32. nnune
 from __future__ import annotations
 
 import argparse
-import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -20,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks._machine import machine
 from benchmarks.inference._compare import ROOT, Run, labels_in, measured
 from benchmarks.inference._crops_model import PREDICTED, crops
 
@@ -78,7 +77,7 @@ def main() -> None:
             subprocess.run([PEER / "python", "-m", "benchmarks.inference._crops_model", *given], check=True, cwd=ROOT)
         command = [sys.executable, "-m", "volseg", "model", "import-nnunet", model, "-o", folder / "model"]
         subprocess.run(command, check=True)
-        print(f"\n{PREDICTED} crops, {os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}")
+        print(f"\n{PREDICTED} crops, {machine()}")
         print("\n| | nnunetv2 s | volseg s | times less | GB at once, nnunetv2 | volseg |")
         print("| --- | ---: | ---: | ---: | ---: | ---: |")
         said = []

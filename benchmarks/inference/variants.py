@@ -19,7 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.inference._compare import LARGE, finer, labels_in, machine, measured
+from benchmarks._machine import machine
+from benchmarks.inference._compare import LARGE, finer, labels_in, measured
 
 
 def variants(labels: str | None, *, threads: bool) -> dict[str, tuple[list[str], dict[str, str]]]:
@@ -54,7 +55,7 @@ def main() -> None:
     parser.add_argument("--labels")
     parser.add_argument("--threads", action="store_true")
     arguments = parser.parse_args()
-    print(f"{machine()}\n")
+    print(f"{machine('torch', 'openvino')}\n")
     print("| options | windows | seconds | peak GB | voxels that differ | mean Dice | worst Dice |")
     print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
     with tempfile.TemporaryDirectory() as temporary:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.inference._compare import machine
+from benchmarks._machine import machine
 from benchmarks.training._results import (
     RESULTS,
     FoldResult,
@@ -75,7 +75,7 @@ def train_fold(dataset: Path, recipe: Path, run: Path, fold: int, minutes: float
     splits = read_splits(run)
     assert splits is not None
     return FoldResult(
-        machine=machine(),
+        machine=machine("torch", "openvino"),
         threads=torch.get_num_threads(),
         precision="bf16" if native_bf16() and not steps else "fp32",
         minutes=minutes,

@@ -33,7 +33,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from benchmarks.inference._compare import machine
+from benchmarks._machine import machine
 from benchmarks.training._curves import Curves, Point, curves_table, draw
 from benchmarks.training._peer import Peer
 from benchmarks.training._results import RESULTS, load, plan, progress_rows, sha256, volseg
@@ -63,7 +63,7 @@ class Bench:
         about = json.loads((self.dataset / "dataset.json").read_text(encoding="utf-8"))
         self.names = {int(value): name for value, name in about["labels"].items()}
         path = self.results / CURVES
-        empty = Curves(machine=machine(), fold=self.fold)
+        empty = Curves(machine=machine("torch", "openvino"), fold=self.fold)
         self.curves = Curves.model_validate_json(path.read_bytes()) if path.exists() else empty
         if (self.curves.machine, self.curves.fold) != (empty.machine, empty.fold):
             raise SystemExit(f"{path}: holds points of another machine, other versions or another fold; see --results")

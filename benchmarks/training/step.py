@@ -260,12 +260,12 @@ def main() -> None:
         return
     if not PEER.exists():
         raise SystemExit("no .venv-nnunet: make nnunet-peers")
-    from benchmarks.inference._compare import machine
+    from benchmarks._machine import machine
 
     load = os.getloadavg()[0]
     tasks = {task: rounds_of(task, given) for task in given.tasks}
     document = {
-        "machine": machine(),
+        "machine": machine("torch", "openvino"),
         "device": tasks[given.tasks[0]]["rounds"][0]["volseg"]["device"],
         "threads": given.threads,
         "steps": given.steps,

@@ -1,0 +1,34 @@
+"""What a benchmark ran on, in one line."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+from pathlib import Path
+
+
+def processor() -> str:
+    """What the processor is called; its family and model too where the name is said of several generations."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n\n", 1)[0]
+    except OSError:
+        return platform.processor() or platform.machine()
+    about = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in text.splitlines())}
+    if "model name" not in about:
+        return platform.processor() or platform.machine()
+    number = f" (family {about['cpu family']}, model {about['model']})" if "cpu family" in about else ""
+    return about["model name"] + number
+
+
+def machine(*packages: str) -> str:
+    """Processor, cores, their vector instructions, and the versions of Python and of `packages`."""
+    # Here, since a measured command's peak begins with what this process holds.
+    import torch
+
+    from volseg.inference.engines.torch import native_bf16
+
+    vectors = torch.backends.cpu.get_cpu_capability() + (" and bf16" if native_bf16() else "")
+    versions = [f"{name} {importlib.metadata.version(name)}" for name in ("volseg", *packages)]
+    python = f"Python {platform.python_version()}"
+    return ", ".join([processor(), f"{os.cpu_count()} cores with {vectors}", python, *versions])
