@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from numpy.testing import assert_array_equal
 
 from tests.command import Command
 from tests.conftest import ROOT
@@ -66,9 +67,12 @@ def trained(volseg: Command, recipe: Path, data: Path, folder: Path, *options: o
     return read_model(folder / "model").manifest.trained_on
 
 
-def predicted(volseg: Command, source: Path, folder: Path) -> tuple[dict[str, Any], nibabel.Nifti1Image]:
+def predicted(
+    volseg: Command, source: Path, folder: Path, model: Path | None = None
+) -> tuple[dict[str, Any], nibabel.Nifti1Image]:
     """The one case that fits the model: its result, and its mask."""
-    done = volseg("predict", source, "-o", folder / "out", "--model", folder / "model", "--engine", "torch", "--no-tta")
+    model = model or folder / "model"
+    done = volseg("predict", source, "-o", folder / "out", "--model", model, "--engine", "torch", "--no-tta")
     assert done.code == 0, done.err
     results = [json.loads(path.read_text()) for path in (folder / "out").glob("*/result.json")]
     (result,) = (result for result in results if result["status"] in ("done", "empty"))
@@ -174,9 +178,10 @@ def test_ct_organs(shared_data: Path, tmp_path: Path, volseg: Command) -> None:
     liver = sorted(float((labels[half] == 5).sum()) * 0.027 for half in (slice(0, 61), slice(61, 122)))
     assert about.volumes_ml["liver"] == pytest.approx(liver, abs=1e-3)
     assert about.volumes_ml["prostate"] == (0.0, 0.0)
-    scan = tmp_path / "data" / "s0001" / "ct.nii.gz"
+    scan = tmp_path / "data" / "s0001"
     result, mask = predicted(volseg, scan, tmp_path)
-    check_mask(mask, nibabel.load(scan), recipe, result)
+    check_mask(mask, nibabel.load(scan / "ct.nii.gz"), recipe, result)
+    assert [path.name for path in (tmp_path / "out").glob("*/")] == ["ct"]
 
 
 def test_the_plan_for_ct_organs(shared_data: Path, tmp_path: Path) -> None:
@@ -246,6 +251,10 @@ def test_brain_tumour(tmp_path: Path, volseg: Command) -> None:
         )
     result, mask = predicted(volseg, tmp_path / "scans", tmp_path)
     check_mask(mask, nibabel.load(tmp_path / "scans" / "x_0000.nii.gz"), recipe, result)
+    # The dataset's own folder holds the same scan under BraTS' names.
+    again, same = predicted(volseg, tmp_path / "data" / visits[2], tmp_path / "again", tmp_path / "model")
+    assert again["case"] == visits[2]
+    assert_array_equal(np.asarray(same.dataobj), np.asarray(mask.dataobj))
 
 
 def _made(folder: Path) -> Path:

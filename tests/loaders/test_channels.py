@@ -18,7 +18,8 @@ from volseg.config import ChannelConfig
 from volseg.errors import GeometryError, InputError
 from volseg.geometry import ras_from_lps
 from volseg.loaders import Candidate, find
-from volseg.loaders.channels import compose, from_files, from_study
+from volseg.loaders.candidate import digest8
+from volseg.loaders.channels import compose, from_study
 
 SHAPE = (12, 10, 8)
 
@@ -47,14 +48,14 @@ def write_file(path: Path, offset: int = 0, spacing: float = 1.0) -> Path:
 
 
 def of_files(folder: Path, channels: int) -> list[Candidate]:
-    return from_files(find(folder).candidates, rules(*"abcd"[:channels]))
+    return list(find(folder, channels=rules(*"abcd"[:channels])).candidates)
 
 
 def test_files_of_one_case_are_its_channels(tmp_path: Path) -> None:
     write_file(tmp_path / "brain_0001.nii.gz", 1000)
     write_file(tmp_path / "brain_0000.nii")
     write_file(tmp_path / "other.nii.gz")
-    other, brain = of_files(tmp_path, 2)
+    brain, other = of_files(tmp_path, 2)
     assert (other.name, other.parts) == ("other", ())
     assert (brain.name, brain.channels, brain.usable) == ("brain", 2, True)
     assert [path.name for path in brain.files] == ["brain_0000.nii", "brain_0001.nii.gz"]
@@ -106,9 +107,94 @@ def test_an_absent_channel_is_refused(tmp_path: Path) -> None:
     write_file(tmp_path / "brain_0002.nii.gz")
     case = only(of_files(tmp_path, 3))
     assert (case.name, case.code, case.usable) == ("brain", "channels", False)
-    assert case.reason == "case brain has the channels 0000, 0002; needed are 0000 to 0002"
+    assert case.reason == (
+        "case brain has brain_0000.nii.gz, brain_0002.nii.gz; needed is one file each of 0000, 0001, 0002"
+    )
     with pytest.raises(InputError):
         case.load()
+
+
+def called(folder: Path, *channels: str) -> dict[str, list[str]]:
+    """Files of each case that is usable, for a model with these channels."""
+    found = find(folder, channels=rules(*channels)).candidates
+    return {case.name: [path.name for path in case.files] for case in found if case.usable}
+
+
+def test_files_called_after_the_channels_are_one_case(tmp_path: Path) -> None:
+    """In whatever case of the letters, and with a dash or an underscore."""
+    for name in ("p_1_PET.nii", "p_1_ct.nii.gz", "p-2-CT.nii", "p-2_pet.nii", "deep/p_1_CT.nii", "p_1_CTres.nii"):
+        write_file(tmp_path / name)
+    found = find(tmp_path, channels=rules("CT", "PET")).candidates
+    assert [(case.name, case.channels, case.usable) for case in found if case.usable] == [
+        ("p-2", 2, True),
+        ("p_1_CTres", 1, True),
+        ("p_1-" + digest8(["p_1_ct.nii.gz"]), 2, True),
+    ]
+    assert [path.name for path in found[1].files] == ["p-2-CT.nii", "p-2_pet.nii"]
+    absent = found[0]
+    assert (absent.path, absent.code) == (tmp_path / "deep" / "p_1_CT.nii", "channels")
+    assert absent.reason == "case p_1 has p_1_CT.nii; needed is one file each of ct, pet"
+
+
+def test_of_two_channels_the_longer_name_counts(tmp_path: Path) -> None:
+    for name in ("x_T1.nii", "x_fat_T1.nii"):
+        write_file(tmp_path / name)
+    assert called(tmp_path, "T1", "fat_T1") == {"x": ["x_T1.nii", "x_fat_T1.nii"]}
+
+
+def test_a_second_file_of_a_channel_stays_alone(tmp_path: Path) -> None:
+    for name in ("x_CT.nii", "x_CT.nii.gz", "x_PET.nii"):
+        write_file(tmp_path / name)
+    assert called(tmp_path, "CT", "PET") == {"x": ["x_CT.nii", "x_PET.nii"], "x_CT": ["x_CT.nii.gz"]}
+
+
+NOW, THEN = ("t1n", "t1c", "t2w", "t2f"), ("t1", "t1ce", "t2", "flair")
+
+
+def write_brats(folder: Path) -> None:
+    """A case as BraTS names it since 2023, and one as it did before."""
+    for name in (*(f"x/x-{each}.nii.gz" for each in (*NOW, "seg")), *(f"y/y_{each}.nii" for each in (*THEN, "seg"))):
+        write_file(folder / name)
+
+
+@pytest.mark.parametrize("channels", [("T1n", "T1c", "T2w", "T2f"), ("t1", "T1ce", "t2", "FLAIR")])
+def test_cases_of_brats(tmp_path: Path, channels: tuple[str, ...]) -> None:
+    """A model trained on either names takes both; the labels beside are no scans."""
+    write_brats(tmp_path)
+    assert called(tmp_path, *channels) == {
+        "x": [f"x-{each}.nii.gz" for each in NOW],
+        "y": [f"y_{each}.nii" for each in THEN],
+    }
+    study = find(tmp_path, channels=rules(*channels))
+    assert len(study.candidates) == 2
+    assert [(item.path.name, item.reason) for item in study.ignored] == [
+        ("x-seg.nii.gz", "labels of x-t1n.nii.gz"),
+        ("y_seg.nii", "labels of y_t1.nii"),
+    ]
+
+
+@pytest.mark.parametrize(("channels", "of_x"), [(("flair",), ["t2f"]), (("T2f", "T1c"), ["t2f", "t1c"])])
+def test_a_model_for_some_of_brats_sequences_takes_no_other(
+    tmp_path: Path, channels: tuple[str, ...], of_x: list[str]
+) -> None:
+    """By itself a T2 would be a scan like any other for a model of one channel: its mask would be nonsense."""
+    write_brats(tmp_path)
+    study = find(tmp_path, channels=rules(*channels))
+    assert len(study.candidates) == 2
+    assert [path.name for path in study.candidates[0].files] == [f"x-{each}.nii.gz" for each in of_x]
+    assert {item.path.name: item.reason for item in study.ignored}["x-t1n.nii.gz"] == "t1n isn't a channel of the model"
+    assert len(study.ignored) == 2 * (5 - len(channels))
+    (tmp_path / "x" / "x-t2f.nii.gz").unlink()
+    refused = find(tmp_path, channels=rules(*channels)).candidates[0]
+    assert (refused.name, refused.code) == ("x", "channels")
+
+
+def test_the_volume_of_one_sequence_has_no_axis_of_channels(tmp_path: Path) -> None:
+    write_file(tmp_path / "x_flair.nii", 7)
+    (case,) = find(tmp_path, channels=rules("T2f")).candidates
+    volume = case.load()
+    assert_array_equal(volume.array, voxels() + 7)
+    assert (case.name, case.parts, volume.channels) == ("x_flair", (), 1)
 
 
 def test_files_on_different_grids_are_refused(tmp_path: Path) -> None:
@@ -149,7 +235,7 @@ def test_a_channel_that_holds_channels_is_refused(tmp_path: Path) -> None:
 def test_two_files_of_one_channel(tmp_path: Path) -> None:
     for name in ("brain_0000.nii", "brain_0000.nii.gz", "brain_0001.nii"):
         write_file(tmp_path / name)
-    single, case = of_files(tmp_path, 2)
+    case, single = of_files(tmp_path, 2)
     assert (single.channels, case.channels) == (1, 2)
     assert [path.name for path in case.files] == ["brain_0000.nii", "brain_0001.nii"]
 

@@ -1,4 +1,4 @@
-"""Several images as the channels of one case: files ``x_0000``, ``x_0001``, ..., or the series of a study.
+"""Several images as the channels of one case: files called by number or by channel, or the series of a study.
 
 A case with several channels is a `Candidate` whose `parts` are the images. It lies on the first one's grid. Files must
 all lie there; series may lie elsewhere in the same frame of reference, and are resampled.
@@ -18,7 +18,8 @@ import numpy as np
 
 from volseg.errors import GeometryError, InputError, RefusalError
 from volseg.geometry import Geometry
-from volseg.loaders.candidate import Candidate, refusal, safe_name
+from volseg.loaders.candidate import Candidate, Ignored, refusal, safe_name
+from volseg.loaders.layouts import SEQUENCES
 from volseg.volume import Volume, Voxels
 
 if TYPE_CHECKING:
@@ -27,48 +28,90 @@ if TYPE_CHECKING:
 #: A channel must cover at least this share of the first one's grid.
 COVERED_SHARE = 0.5
 
-#: nnU-Net's names of the files of one case, one a channel.
-_FILE = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})\.(nii|nrrd|nhdr|mha|mhd)(\.gz)?", re.IGNORECASE)
+#: Name of a file of voxels without its ending.
+_FILE = re.compile(r"(?P<name>.+)\.(nii|nrrd|nhdr|mha|mhd)(\.gz)?", re.IGNORECASE)
+#: nnU-Net's name of one of several channels.
+_NUMBERED = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})")
 #: Points along each axis at which `_covered` looks.
 _LOOKS = 32
 
 
-def from_files(candidates: Iterable[Candidate], channels: Sequence[ChannelConfig]) -> list[Candidate]:
-    """Make the files ``x_0000``, ``x_0001``, ... of one folder one case ``x``.
+def sequence(name: str) -> str:
+    """A channel's name in small letters; BraTS' name of today where it is one that they had."""
+    small = name.casefold()
+    return next((now for now, then in SEQUENCES.items() if small == then), small)
+
+
+def from_files(
+    candidates: Iterable[Candidate], channels: Sequence[ChannelConfig]
+) -> tuple[list[Candidate], list[Ignored]]:
+    """Make the files of one folder that are channels of one case this case.
+
+    They are called by numbers (``x_0000``, ``x_0001``, ...) or by the names of the channels (``x_CT`` and ``x_PET``;
+    ``x-t1n``, ``x-t1c``, ... or ``x_t1``, ``x_t1ce``, ... as in BraTS).
 
     Parameters
     ----------
     candidates
         Images that were found, a file each; series are left as they are.
     channels
-        Of the model; with one alone, all is left as it is.
+        Of the model. With one alone all is left as it is, unless it is one of BraTS' sequences.
 
     Returns
     -------
-    list of Candidate
+    cases : list of Candidate
         A case isn't usable where a channel is absent (code ``channels``), lies on another grid (``grid-mismatch``), or
         isn't usable itself.
+    ignored : list of Ignored
+        The other sequences of BraTS' cases, for a model that takes some.
     """
-    if len(channels) < 2:
-        return list(candidates)
+    needed = [sequence(channel.name) for channel in channels]
+    of_brats = bool(needed) and SEQUENCES.keys() >= set(needed)
+    if len(needed) < 2 and not of_brats:
+        return list(candidates), []
+    names = set(SEQUENCES if of_brats else needed)
+    names |= {SEQUENCES[name] for name in names & SEQUENCES.keys()}
     result: list[Candidate] = []
-    cases: dict[tuple[Path, str], dict[int, Candidate]] = defaultdict(dict)
+    cases: dict[tuple[Path, str, bool], dict[str, Candidate]] = defaultdict(dict)
     for candidate in candidates:
-        match = _FILE.fullmatch(candidate.path.name) if candidate.kind != "dicom" else None
-        case = cases[candidate.path.parent, match["case"]] if match else {}
-        if match and int(match["channel"]) not in case:
-            case[int(match["channel"])] = candidate
-        else:
+        called = None if candidate.kind == "dicom" else _channel(candidate.path.name, names, numbered=len(needed) > 1)
+        if called is None:
             result.append(candidate)
-    return result + [_of_files(name, files, len(channels)) for (_, name), files in cases.items()]
+            continue
+        name, channel, by_number = called
+        if cases[candidate.path.parent, name, by_number].setdefault(channel, candidate) is not candidate:
+            result.append(candidate)
+    ignored: list[Ignored] = []
+    for (_, name, numbered), files in cases.items():
+        wanted = [f"{number:04d}" for number in range(len(needed))] if numbered else needed
+        taken = {channel: file for channel, file in files.items() if numbered or channel in needed}
+        result.append(_of_files(name, taken or files, wanted))
+        if taken:
+            others = files.keys() - taken.keys()
+            ignored += [Ignored(files[each].path, f"{each} isn't a channel of the model") for each in others]
+    return result, ignored
 
 
-def _of_files(name: str, files: dict[int, Candidate], needed: int) -> Candidate:
-    parts = [files[index] for index in sorted(files)]
-    if sorted(files) == list(range(needed)):
-        return replace(compose(parts), name=safe_name(name))
-    found = ", ".join(f"{index:04d}" for index in sorted(files))
-    error = InputError(f"case {name} has the channels {found}; needed are 0000 to {needed - 1:04d}", code="channels")
+def _channel(file: str, names: Iterable[str], *, numbered: bool) -> tuple[str, str, bool] | None:
+    """Case and channel that a file is called after, if it is, and whether that is a number."""
+    if not (match := _FILE.fullmatch(file)):
+        return None
+    if numbered and (number := _NUMBERED.fullmatch(match["name"])):
+        return number["case"], number["channel"], True
+    # The longest first: a channel may be called t1, and another fat_t1.
+    for name in sorted(names, key=len, reverse=True):
+        if named := re.fullmatch(rf"(?P<case>.+)[-_]{re.escape(name)}", match["name"], re.IGNORECASE):
+            return named["case"], sequence(name), False
+    return None
+
+
+def _of_files(name: str, files: dict[str, Candidate], needed: Sequence[str]) -> Candidate:
+    if files.keys() == set(needed):
+        parts = [files[channel] for channel in needed]
+        return replace(compose(parts), name=safe_name(name)) if len(parts) > 1 else parts[0]
+    parts = [files[channel] for channel in sorted(files)]
+    found = ", ".join(part.path.name for part in parts)
+    error = InputError(f"case {name} has {found}; needed is one file each of {', '.join(needed)}", code="channels")
     return replace(_case(parts, refused=error), name=safe_name(name))
 
 

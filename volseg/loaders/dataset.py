@@ -12,19 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from volseg.errors import InputError, UsageError
-from volseg.loaders.masks import MASKS
+from volseg.loaders.channels import sequence
+from volseg.loaders.layouts import MASKS, SCANS, SEQUENCES
 
 _ENDINGS = (".nii.gz", ".nii")
 _EXPECTED = (
     "expected a folder with dataset.json, one in the layout of TotalSegmentator (s0000/ct.nii.gz, s0000/segmentations/)"
     " or of BraTS (x/x-t1n.nii.gz, ..., x/x-seg.nii.gz), or a CSV file"
 )
-#: Images of TotalSegmentator's two data sets, and what they are.
-_SCANS = {"ct": "CT", "mri": "MR"}
 #: What `meta.csv` says of a scan, and whether it is for training.
 _SPLITS = {"train": True, "val": True, "test": False}
-#: BraTS' sequences under the names that they have since 2023, and those up to 2021; what stands before either.
-SEQUENCES = {"t1n": "t1", "t1c": "t1ce", "t2w": "t2", "t2f": "flair"}
+#: What stands before a sequence's name in BraTS since 2023, and up to 2021.
 _NOW, _THEN = "-", "_"
 #: A visit in BraTS' names since 2023: ``BraTS-GLI-00005-001`` is the second one of a patient.
 _VISIT = re.compile(r"(?P<patient>BraTS-[A-Za-z]+-\d+)-\d{3}")
@@ -67,14 +65,13 @@ class Case:
         if len(self.channels) < 2:
             return self.images
         known = dict(zip(self.channels, self.images, strict=True))
-        known |= {then: known[now] for now, then in SEQUENCES.items() if now in known}
-        if absent := [name for name in names if name.casefold() not in known]:
+        if absent := [name for name in names if sequence(name) not in known]:
             raise InputError(
                 f"case {self.name} has the channels {', '.join(self.channels)}, and none called {', '.join(absent)}:"
                 " the recipe's channels need these names",
                 code="channels",
             )
-        return tuple(known[name.casefold()] for name in names)
+        return tuple(known[sequence(name)] for name in names)
 
 
 def _checked(cases: list[Case], where: Path) -> tuple[Case, ...]:
@@ -154,13 +151,13 @@ def _totalsegmentator(folder: Path) -> list[Case]:
     trained = _meta(folder / "meta.csv")
     cases, kept = [], 0
     for subject in _folders(folder):
-        image = next((path for name in _SCANS if (path := subject / f"{name}.nii.gz").exists()), None)
+        image = next((path for name in SCANS if (path := subject / f"{name}.nii.gz").exists()), None)
         labels = subject / MASKS
         if not (image or labels.is_dir()):
             continue
         if trained.get(subject.name, True):
             image = image or subject / "ct.nii.gz"
-            cases.append(Case(subject.name, (image,), labels, channels=(_SCANS[_stem(image)],)))
+            cases.append(Case(subject.name, (image,), labels, channels=(SCANS[_stem(image)],)))
         else:
             kept += 1
     if kept and not cases:

@@ -11,12 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from volseg.errors import GeometryError, InputError, UsageError
+from volseg.loaders.layouts import MASKS
 from volseg.loaders.painting import Canvas, Mask, any_colour, plain
 from volseg.loaders.study import load
 from volseg.volume import Label, LabelVolume, Volume
 
-#: Name of such a folder. Of any other, nothing says that its files are structures and not several label maps.
-MASKS = "segmentations"
 _ENDINGS = (".nii.gz", ".nii")
 #: Names that a message lists.
 _LISTED = 5

@@ -18,6 +18,7 @@ from volseg.loaders.candidate import Candidate, Ignored, digest8, relative
 from volseg.loaders.channels import from_files, from_study
 from volseg.loaders.classify import Found, classify
 from volseg.loaders.dicom_header import Header, tolerant
+from volseg.loaders.layouts import without_labels
 from volseg.volume import Volume
 
 __all__ = ["Candidate", "Ignored", "Study", "find", "load"]
@@ -56,13 +57,14 @@ def find(path: Path, *, channels: Sequence[ChannelConfig] = (), progress: Progre
     """Find the images in a file or folder, reading headers only.
 
     Folders are searched to any depth, linked ones too, and so are ZIP archives; hidden files and folders are passed
-    over. A file that is damaged becomes a candidate that isn't usable; one that is no image is listed as ignored.
+    over. A file that is damaged becomes a candidate that isn't usable; one that is no image is listed as ignored, and
+    so are the labels of a dataset, where their images are found too.
 
     Parameters
     ----------
     channels
-        Of the model: with several, files ``x_0000``, ``x_0001``, ... in one folder are one case ``x``, and the series
-        of a study that their rules name are one case.
+        Of the model: with several, files of one folder that are called after them are one case (``x_0000``,
+        ``x_0001``, ...; or by name, ``x-t1n``, ``x-t1c``, ...), and so are the series of a study that their rules name.
     progress
         Called with the number of files that were looked at, and with how many there are.
 
@@ -78,7 +80,10 @@ def find(path: Path, *, channels: Sequence[ChannelConfig] = (), progress: Progre
     ignored: list[Ignored] = []
     with tolerant():
         found = _candidates(list(_files(path, ignored)), ignored, progress)
-    named = _different_names(from_study(from_files(found, channels), channels), root)
+    scans, labels = without_labels(found)
+    cases, spare = from_files(scans, channels)
+    ignored += labels + spare
+    named = _different_names(from_study(cases, channels), root)
     ordered = sorted(named, key=lambda candidate: (relative(candidate.path, root), candidate.name))
     # The voxels of a header in another file are no file of their own.
     voxels = {file for candidate in ordered for file in candidate.files}

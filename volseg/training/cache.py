@@ -25,7 +25,7 @@ from volseg.config import Recipe
 from volseg.files import write_atomically
 from volseg.geometry import AxisMap, Geometry
 from volseg.loaders.dataset import Case
-from volseg.loaders.masks import MASKS
+from volseg.loaders.layouts import MASKS
 from volseg.preprocess import Prepared
 from volseg.preprocess.grid import Box
 from volseg.training.dataset import TrainingCase, prepare_case
