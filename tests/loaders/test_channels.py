@@ -142,6 +142,15 @@ def test_of_two_channels_the_longer_name_counts(tmp_path: Path) -> None:
     assert called(tmp_path, "T1", "fat_T1") == {"x": ["x_T1.nii", "x_fat_T1.nii"]}
 
 
+@pytest.mark.parametrize("channels", [("MR", "mr"), ("T1", "t1n")])
+def test_channels_of_one_name_are_found_by_number_alone(tmp_path: Path, channels: tuple[str, str]) -> None:
+    for name in ("x_MR.nii", "x_t1.nii", "x_t1n.nii", "y_0000.nii", "y_0001.nii"):
+        write_file(tmp_path / name)
+    files = called(tmp_path, *channels)
+    assert files.pop("y") == ["y_0000.nii", "y_0001.nii"]
+    assert files == {name: [f"{name}.nii"] for name in ("x_MR", "x_t1", "x_t1n")}
+
+
 def test_a_second_file_of_a_channel_stays_alone(tmp_path: Path) -> None:
     for name in ("x_CT.nii", "x_CT.nii.gz", "x_PET.nii"):
         write_file(tmp_path / name)

@@ -232,6 +232,8 @@ def test_channels_come_in_the_order_that_is_asked_for(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="t1n, t1c, t2w, t2f, and none called T1gd, PD") as caught:
         case.images_of(("T1n", "T1gd", "PD"))
     assert caught.value.code == "channels"
+    with pytest.raises(InputError, match=r"two of the recipe's channels \(T1, t1n\) are one image"):
+        case.images_of(("T1", "t1n"))
 
 
 def test_without_names_channels_are_as_they_are() -> None:

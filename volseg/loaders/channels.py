@@ -47,8 +47,8 @@ def from_files(
 ) -> tuple[list[Candidate], list[Ignored]]:
     """Make the files of one folder that are channels of one case this case.
 
-    They are called by numbers (``x_0000``, ``x_0001``, ...) or by the names of the channels (``x_CT`` and ``x_PET``;
-    ``x-t1n``, ``x-t1c``, ... or ``x_t1``, ``x_t1ce``, ... as in BraTS).
+    They are called by numbers (``x_0000``, ``x_0001``, ...) or, where these are all different, by the names of the
+    channels (``x_CT`` and ``x_PET``; ``x-t1n``, ``x-t1c``, ... or ``x_t1``, ``x_t1ce``, ... as in BraTS).
 
     Parameters
     ----------
@@ -69,7 +69,9 @@ def from_files(
     of_brats = bool(needed) and SEQUENCES.keys() >= set(needed)
     if len(needed) < 2 and not of_brats:
         return list(candidates), []
-    names = set(SEQUENCES if of_brats else needed)
+    # Where two channels have one name it says nothing.
+    named = needed if len(set(needed)) == len(needed) else []
+    names = set(SEQUENCES if of_brats and named else named)
     names |= {SEQUENCES[name] for name in names & SEQUENCES.keys()}
     result: list[Candidate] = []
     cases: dict[tuple[Path, str, bool], dict[str, Candidate]] = defaultdict(dict)

@@ -60,7 +60,7 @@ class Case:
         Raises
         ------
         InputError
-            Code ``channels``: no image is called so.
+            Code ``channels``: no image is called so, or two channels are one.
         """
         if len(self.channels) < 2:
             return self.images
@@ -71,6 +71,8 @@ class Case:
                 " the recipe's channels need these names",
                 code="channels",
             )
+        if len({sequence(name) for name in names}) < len(names):
+            raise InputError(f"two of the recipe's channels ({', '.join(names)}) are one image", code="channels")
         return tuple(known[sequence(name)] for name in names)
 
 
