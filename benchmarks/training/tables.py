@@ -18,13 +18,19 @@ ABSENT = "Not measured yet."
 
 def sections(results: Path) -> dict[str, str]:
     """Text of each part of the page, by the name in its markers."""
-    folds, curves = read_folds(results / "cross_validation"), results / "curves.json"
+    curves = results / "curves.json"
     steps = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(results.glob("step_*.json"))]
     return {
-        "cross-validation": folds_table(folds) if folds else ABSENT,
+        "cross-validation": _folds(results / "cross_validation"),
+        "cross-validation, 8 minutes": _folds(results / "cross_validation_8"),
         "curves": _curves(Curves.model_validate_json(curves.read_bytes())) if curves.exists() else ABSENT,
         "steps": "\n\n".join(map(steps_table, steps)) or ABSENT,
     }
+
+
+def _folds(folder: Path) -> str:
+    folds = read_folds(folder)
+    return folds_table(folds) if folds else ABSENT
 
 
 def _curves(curves: Curves) -> str:
