@@ -9,16 +9,12 @@ from pathlib import Path
 
 
 def processor() -> str:
-    """What the processor is called; its family and model too where the name is said of several generations."""
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n\n", 1)[0]
-    except OSError:
-        return platform.processor() or platform.machine()
-    about = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in text.splitlines())}
-    if "model name" not in about:
-        return platform.processor() or platform.machine()
-    number = f" (family {about['cpu family']}, model {about['model']})" if "cpu family" in about else ""
-    return about["model name"] + number
+    """What the processor is called, with its family and model where they are stated: generations share a name."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
+    about = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    name = about.get("model name") or platform.processor() or platform.machine()
+    return f"{name} (family {about['cpu family']}, model {about['model']})" if "cpu family" in about else name
 
 
 def machine(*packages: str) -> str:

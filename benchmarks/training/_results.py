@@ -10,7 +10,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
 from typing import Any
 
 from benchmarks.inference._compare import ROOT
@@ -173,6 +173,8 @@ def folds_table(results: Sequence[FoldResult]) -> str:
         ]
         for result in results
     ]
+    lasts = [result.last_dice for result in results if result.last_dice is not None]
+    took.append(["mean", "", "", "", number(mean(lasts) if lasts else None), "", "", "", ""])
     heads = ["fold", "trained on", "steps", "best at", "Dice of the last", "s a step", "minutes"]
     heads += ["of the threads' time used", "load before"]
     recipes = ", ".join(sorted({f"`{result.recipe_sha256[:12]}`" for result in results}))

@@ -146,6 +146,11 @@ def test_a_slower_machines_steps_are_trained_in_fp32(tmp_path: Path) -> None:
     assert copy.model_copy(update={"training": training}) == recipe
 
 
+@pytest.mark.parametrize(("last", "mean"), [(0.865, "0.8700"), (None, "0.8750")])
+def test_the_last_validations_have_a_mean(last: float | None, mean: str) -> None:
+    assert cells(folds_table([TWO[0], TWO[1].model_copy(update={"last_dice": last})]), "mean")[4] == mean
+
+
 def test_a_given_number_of_steps_is_said() -> None:
     assert cells(folds_table([TWO[0].model_copy(update={"steps_given": 400})]), "0")[2] == "400 (given)"
 

@@ -78,6 +78,13 @@ def test_labels_of_a_dataset_are_no_scans(tmp_path: Path, scan: str, label: str)
     assert load(tmp_path / label).geometry.shape == (4, 5, 6)
 
 
+def test_a_series_in_a_folder_called_labels_is_a_scan(tmp_path: Path) -> None:
+    """Its own files say what it is."""
+    write_series(tmp_path / "images", seed="T1")
+    write_series(tmp_path / "labels", seed="T2")
+    assert len(find(tmp_path).candidates) == 2
+
+
 def test_what_is_only_called_like_labels_is_a_scan(tmp_path: Path) -> None:
     """Nothing lies beside it that it could be the labels of."""
     names = ["a/labelsTr/x.nii", "a/imagesTs/x.nii", "b/segmentations/x.nii", "c/x-seg.nii", "c/y-t1n.nii"]

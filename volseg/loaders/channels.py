@@ -70,9 +70,10 @@ def from_files(
     if len(needed) < 2 and not of_brats:
         return list(candidates), []
     # Where two channels have one name it says nothing.
-    named = needed if len(set(needed)) == len(needed) else []
-    names = set(SEQUENCES if of_brats and named else named)
-    names |= {SEQUENCES[name] for name in names & SEQUENCES.keys()}
+    known = [*SEQUENCES] if of_brats else needed
+    spelt = [*known, *(SEQUENCES[name] for name in known if name in SEQUENCES)]
+    # The longest first: a channel may be called t1, and another fat_t1.
+    names = sorted(spelt, key=len, reverse=True) if len(set(needed)) == len(needed) else []
     result: list[Candidate] = []
     cases: dict[tuple[Path, str, bool], dict[str, Candidate]] = defaultdict(dict)
     for candidate in candidates:
@@ -100,8 +101,7 @@ def _channel(file: str, names: Iterable[str], *, numbered: bool) -> tuple[str, s
         return None
     if numbered and (number := _NUMBERED.fullmatch(match["name"])):
         return number["case"], number["channel"], True
-    # The longest first: a channel may be called t1, and another fat_t1.
-    for name in sorted(names, key=len, reverse=True):
+    for name in names:
         if named := re.fullmatch(rf"(?P<case>.+)[-_]{re.escape(name)}", match["name"], re.IGNORECASE):
             return named["case"], sequence(name), False
     return None

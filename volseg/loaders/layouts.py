@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 
 from volseg.loaders.candidate import Candidate, Ignored
@@ -21,7 +21,7 @@ _LABELS = re.compile(r"labels(?P<part>\w*)")
 _SEG = re.compile(r"(?P<case>.+[-_])seg\.nii(\.gz)?")
 
 
-def without_labels(candidates: Iterable[Candidate]) -> tuple[list[Candidate], list[Ignored]]:
+def without_labels(candidates: Sequence[Candidate]) -> tuple[list[Candidate], list[Ignored]]:
     """Part scans from the labels that lie beside them, by the names alone.
 
     Parameters
@@ -36,7 +36,6 @@ def without_labels(candidates: Iterable[Candidate]) -> tuple[list[Candidate], li
         Files of ``labelsTr`` where there is something in ``imagesTr`` beside it, of ``segmentations`` beside
         ``ct.nii.gz`` or ``mri.nii.gz``, and ``x-seg.nii.gz`` beside a sequence of BraTS, such as ``x-t1n.nii.gz``.
     """
-    candidates = list(candidates)
     files = {candidate.path for candidate in candidates}
     folders = {path.parent for path in files}
 
@@ -53,6 +52,8 @@ def without_labels(candidates: Iterable[Candidate]) -> tuple[list[Candidate], li
             beside += [folder / f"{seg['case']}{name}{ending}" for name in names for ending in (".nii.gz", ".nii")]
         return next((scan.name for scan in beside if scan in files), None)
 
-    labels = {candidate.path: scan for candidate in candidates if (scan := of(candidate.path)) is not None}
+    # These layouts are of files: a DICOM series says itself what it is.
+    paths = [candidate.path for candidate in candidates if candidate.kind != "dicom"]
+    labels = {path: scan for path in paths if (scan := of(path)) is not None}
     scans = [candidate for candidate in candidates if candidate.path not in labels]
     return scans, [Ignored(path, f"labels of {scan}") for path, scan in labels.items()]
