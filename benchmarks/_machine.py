@@ -22,7 +22,7 @@ def machine(*packages: str) -> str:
     # Here, since a measured command's peak begins with what this process holds.
     import torch
 
-    from volseg.inference.engines.torch import native_bf16
+    from volseg.machine import native_bf16
 
     vectors = torch.backends.cpu.get_cpu_capability() + (" and bf16" if native_bf16() else "")
     versions = [f"{name} {importlib.metadata.version(name)}" for name in ("volseg", *packages)]

@@ -27,9 +27,10 @@ from volseg.geometry import Geometry
 from volseg.inference.blend import gaussian_weight, weight_sum
 from volseg.inference.decide import Labels, Softmax, restore_rows
 from volseg.inference.engines.torch import TorchEngine
-from volseg.inference.memory import plan_for, resident_bytes
+from volseg.inference.memory import plan_for
 from volseg.inference.sliding import Constant, window_values
 from volseg.inference.stream import Placement, layout_of, stream
+from volseg.machine import resident_bytes
 from volseg.network.unet import UNet
 from volseg.preprocess import Prepared, prepare
 from volseg.volume import Source, Volume

@@ -19,9 +19,9 @@ import pydicom
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import PYDICOM_IMPLEMENTATION_UID, ExplicitVRLittleEndian, MRImageStorage, generate_uid
 
+from volseg.export.identity import repair_uids
 from volseg.geometry import ras_from_lps
 from volseg.loaders import find, load
-from volseg.loaders.identity import repair_uids
 
 HERE = Path(__file__).resolve().parent
 #: One of the dozen whose voxels are integers: DICOM holds them exactly.

@@ -31,9 +31,10 @@ from benchmarks.inference._compare import LARGE, finer, labels_in, measured
 from benchmarks.inference.variants import dice
 from volseg.inference.engines import Engine, EngineChoice, PrecisionChoice
 from volseg.inference.engines.choice import make_engine
-from volseg.inference.engines.torch import TorchEngine, native_bf16
+from volseg.inference.engines.torch import TorchEngine
 from volseg.inference.options import Options
 from volseg.inference.predictor import Model, load_model
+from volseg.machine import native_bf16
 from volseg.network.unet import UNet
 
 #: Of each timing, so often; the least is taken.

@@ -33,7 +33,7 @@ from benchmarks.training._results import (
 )
 from volseg.config import load_recipe
 from volseg.files import write_atomically
-from volseg.inference.engines.torch import native_bf16
+from volseg.machine import native_bf16
 from volseg.training.checkpoint import LAST
 from volseg.training.folds import read_splits
 from volseg.training.heldout import read_scores

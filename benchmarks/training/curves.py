@@ -38,9 +38,9 @@ from benchmarks.training._curves import Curves, Point, curves_table, draw
 from benchmarks.training._peer import Peer
 from benchmarks.training._results import RESULTS, load, plan, progress_rows, sha256, volseg
 from volseg.config import Recipe, load_recipe
+from volseg.datasets.cases import load_dataset
 from volseg.evaluation import evaluate_folders
 from volseg.files import write_atomically
-from volseg.loaders.dataset import load_dataset
 from volseg.training.folds import Splits, make_splits
 
 CURVES, PICTURE, TABLE = "curves.json", "curves.png", "curves.md"

@@ -17,8 +17,8 @@ from benchmarks.training.step import steps_table
 from benchmarks.training.tables import PAGE, filled, sections
 from tests.tiny import blob_case, tiny_recipe, write_dataset
 from volseg.config import load_recipe
+from volseg.datasets.cases import load_dataset
 from volseg.evaluation.scores import LabelScore
-from volseg.loaders.dataset import load_dataset
 from volseg.training import loop
 from volseg.training.heldout import CaseScores, FoldScores, read_scores
 from volseg.training.run import Budget, train_fold

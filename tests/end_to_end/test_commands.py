@@ -17,7 +17,7 @@ import torch
 import yaml
 
 from tests.tiny import blob_case, scan, threshold_model, tiny_recipe, write_dataset, write_nifti
-from volseg.loaders.dataset import load_dataset
+from volseg.datasets.cases import load_dataset
 from volseg.training import loop
 from volseg.training.checkpoint import load_checkpoint
 from volseg.training.run import Budget, train_fold

@@ -23,8 +23,8 @@ from tests.export.scans import LABELS, blobs
 from tests.export.test_dicom_seg import points_by_pydicom, refused, world_points
 from volseg.export import dicom_seg
 from volseg.geometry import Geometry, ras_from_lps
+from volseg.labels.read import load_labels
 from volseg.loaders import Candidate, find
-from volseg.loaders.labels import load_labels
 from volseg.volume import DicomSource, Instance, LabelVolume, Source
 
 SHAPE = (5, 7, 4)

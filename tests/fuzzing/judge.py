@@ -11,9 +11,9 @@ from functools import partial
 from pathlib import Path
 
 from volseg.errors import RefusalError
+from volseg.labels.dicom_object import kind_of
+from volseg.labels.read import load_labels
 from volseg.loaders import find
-from volseg.loaders.dicom_object import kind_of
-from volseg.loaders.labels import load_labels
 from volseg.volume import LabelVolume, Volume
 
 #: What a load may allocate beyond what the input's size explains, in bytes.

@@ -17,10 +17,11 @@ from volseg.errors import CODES, RefusalError, UsageError
 from volseg.geometry import Geometry
 from volseg.inference import memory
 from volseg.inference.engines.torch import TorchEngine
-from volseg.inference.memory import Plan, available_bytes, parse_size, plan_memory, resident_bytes
+from volseg.inference.memory import Plan, plan_memory
 from volseg.inference.options import Options
 from volseg.inference.predictor import load_model
 from volseg.inference.stream import Placement
+from volseg.machine import available_bytes, parse_size, resident_bytes
 from volseg.network.unet import UNet
 from volseg.volume import Volume
 

@@ -18,8 +18,8 @@ from volseg.config import ChannelConfig
 from volseg.errors import GeometryError, InputError
 from volseg.geometry import ras_from_lps
 from volseg.loaders import Candidate, find
-from volseg.loaders.candidate import digest8
 from volseg.loaders.channels import compose, from_study
+from volseg.text import digest8
 
 SHAPE = (12, 10, 8)
 

@@ -13,7 +13,7 @@ from numpy.testing import assert_array_equal
 
 from tests import mixed_folder
 from tests.dicom_files import voxels
-from volseg.loaders import Candidate, Study, find
+from volseg.loaders import Candidate, Listing, find
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def there(root: Path) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="module")
-def study(root: Path, there: dict[str, Path]) -> Study:
+def listing(root: Path, there: dict[str, Path]) -> Listing:
     return find(root)
 
 
@@ -107,32 +107,32 @@ def row_of(candidate: Candidate, root: Path) -> Row:
     )
 
 
-def test_every_volume_is_found_with_its_verdict(study: Study, root: Path) -> None:
-    rows = [row_of(candidate, root) for candidate in study.candidates]
+def test_every_volume_is_found_with_its_verdict(listing: Listing, root: Path) -> None:
+    rows = [row_of(candidate, root) for candidate in listing.candidates]
     assert sorted(rows, key=str) == sorted(EXPECTED, key=str)
     assert [row.path for row in rows] == [row.path for row in EXPECTED]
 
 
-def test_every_other_file_is_listed_with_the_reason(study: Study, there: dict[str, Path]) -> None:
-    abdomen = next(candidate for candidate in study.candidates if candidate.description.startswith("Oberbauch"))
+def test_every_other_file_is_listed_with_the_reason(listing: Listing, there: dict[str, Path]) -> None:
+    abdomen = next(candidate for candidate in listing.candidates if candidate.description.startswith("Oberbauch"))
     words = {"abdomen": abdomen.name, "original": there["abdomen"].name}
-    reasons = {item.path: item.reason for item in study.ignored}
+    reasons = {item.path: item.reason for item in listing.ignored}
     expected = {there[what]: reason.format(**words) for what, reason in IGNORED.items()}
     assert set(reasons) == set(expected)
     assert [path for path, words in expected.items() if words not in reasons[path]] == []
 
 
-def test_every_file_is_accounted_for(study: Study, root: Path, there: dict[str, Path]) -> None:
-    listed = {path for candidate in study.candidates for path in candidate.files}
-    listed |= {item.path for item in study.ignored}
+def test_every_file_is_accounted_for(listing: Listing, root: Path, there: dict[str, Path]) -> None:
+    listed = {path for candidate in listing.candidates for path in candidate.files}
+    listed |= {item.path for item in listing.ignored}
     files = {path for path in root.rglob("*") if not path.is_dir() and path.suffix != ".zip"}
     members = {path for path in listed if ".zip/" in path.as_posix()}
     assert listed - members == files - {there["hidden"]}
     assert len(members) == 3 + 3
 
 
-def test_the_voxels_are_those_that_were_written(study: Study) -> None:
-    for candidate in study.candidates:
+def test_the_voxels_are_those_that_were_written(listing: Listing) -> None:
+    for candidate in listing.candidates:
         if not candidate.usable:
             continue
         volume = candidate.load()
@@ -142,25 +142,25 @@ def test_the_voxels_are_those_that_were_written(study: Study) -> None:
         assert_array_equal(volume.array, expected, err_msg=candidate.name)
 
 
-def test_the_gap_is_where_the_slice_was_left_out(study: Study, root: Path) -> None:
-    (gap,) = [candidate for candidate in study.candidates if candidate.code == "missing-slice"]
+def test_the_gap_is_where_the_slice_was_left_out(listing: Listing, root: Path) -> None:
+    (gap,) = [candidate for candidate in listing.candidates if candidate.code == "missing-slice"]
     assert "1 absent: 1 between" in (gap.reason or "")
 
 
-def test_a_series_on_two_discs_is_in_order(study: Study) -> None:
-    (spread,) = [candidate for candidate in study.candidates if candidate.description == "Verlauf"]
+def test_a_series_on_two_discs_is_in_order(listing: Listing) -> None:
+    (spread,) = [candidate for candidate in listing.candidates if candidate.description == "Verlauf"]
     assert [path.name for path in spread.files] == ["0.IMA", "1.IMA", "2.IMA", "3.IMA"]
     assert [path.parts[-3] for path in spread.files] == ["Disc 1", "Disc 2", "Disc 1", "Disc 2"]
 
 
-def test_names_are_safe_different_and_without_patients(study: Study) -> None:
-    names = [candidate.name for candidate in study.candidates]
+def test_names_are_safe_different_and_without_patients(listing: Listing) -> None:
+    names = [candidate.name for candidate in listing.candidates]
     assert len({name.lower() for name in names}) == len(names)
     assert all(name.isascii() and "/" not in name for name in names)
     assert not any(part in name for name in names for part in ("Yamada", "Jo", "A_1", "B_2", "C-3"))
 
 
-def test_the_order_of_files_changes_nothing(study: Study, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_order_of_files_changes_nothing(listing: Listing, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     walk = os.walk
 
     def backwards(root: Path, **options: Any) -> Iterator[tuple[str, list[str], list[str]]]:
@@ -170,6 +170,6 @@ def test_the_order_of_files_changes_nothing(study: Study, root: Path, monkeypatc
     monkeypatch.setattr(os, "walk", backwards)
     again = find(root)
     assert [candidate.as_json(root) for candidate in again.candidates] == [
-        candidate.as_json(root) for candidate in study.candidates
+        candidate.as_json(root) for candidate in listing.candidates
     ]
-    assert again.ignored == study.ignored
+    assert again.ignored == listing.ignored

@@ -10,7 +10,7 @@ import pytest
 
 import volseg
 from volseg.config import load_recipe
-from volseg.loaders.dataset import load_dataset
+from volseg.datasets.cases import load_dataset
 from volseg.models import bundled_models, model_path
 from volseg.models.folder import read_model
 

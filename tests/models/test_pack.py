@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from tests.tiny import blob_case, tiny_recipe, write_dataset
+from volseg.datasets.cases import load_dataset
 from volseg.errors import ModelError
-from volseg.loaders.dataset import load_dataset
 from volseg.training import loop
 from volseg.training.checkpoint import Progress, load_checkpoint
 from volseg.training.pack import pack_run

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from volseg.loaders.dataset import Case
+from volseg.datasets.cases import Case
 from volseg.planning.naming import read_naming
 
 

@@ -15,7 +15,7 @@ import yaml
 from tests.planning.test_fingerprint import NAMED, dataset, sided, three
 from tests.tiny import Array, blob_case, write_nifti
 from volseg.config import Recipe, load_recipe
-from volseg.loaders.dataset import load_dataset
+from volseg.datasets.cases import load_dataset
 from volseg.planning.cost import Machine
 from volseg.planning.fingerprint import take_fingerprint
 from volseg.planning.plan import Plan, make_plan

@@ -16,8 +16,8 @@ from tests.dicom_objects import enhanced_mr, save, with_echoes
 from tests.export.scans import LABELS, OBLIQUE, blobs, scan_from, write_series
 from tests.export.test_dicom_source import mask_on
 from volseg.export import dicom_seg
+from volseg.export.identity import repair_uids
 from volseg.loaders import find
-from volseg.loaders.identity import repair_uids
 from volseg.volume import Label, LabelVolume
 
 pytestmark = pytest.mark.readers

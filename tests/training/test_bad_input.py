@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from tests.tiny import Array, blob_case, tiny_recipe, write_dataset
+from volseg.datasets.cases import load_dataset
 from volseg.errors import InputError, RefusalError, UsageError
-from volseg.loaders.dataset import load_dataset
 from volseg.training import loop
 from volseg.training.run import Budget, train_fold
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from tests.tiny import blob_case, tiny_recipe, write_nifti
-from volseg.loaders.dataset import Case
+from volseg.datasets.cases import Case
 from volseg.training import cache as module
 from volseg.training.cache import CaseCache, cache_key
 from volseg.training.dataset import TrainingCase, prepare_case

@@ -15,8 +15,8 @@ import torch
 from tests.dicom_files import write_series
 from tests.dicom_objects import save, segmentation
 from tests.tiny import blob_case, scan, tiny_recipe, write_nifti
+from volseg.datasets.cases import Case
 from volseg.errors import GeometryError, InputError, RefusalError
-from volseg.loaders.dataset import Case
 from volseg.training.dataset import TrainingCase, prepare_case, some_voxels
 from volseg.training.folds import split
 

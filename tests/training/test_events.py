@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.tiny import blob_case, tiny_recipe, write_dataset
-from volseg.loaders.dataset import load_dataset
+from volseg.datasets.cases import load_dataset
 from volseg.training import events, loop
 from volseg.training.run import Budget, train_fold
 

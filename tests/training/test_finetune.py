@@ -12,8 +12,8 @@ import volseg
 from tests.conftest import ROOT
 from tests.tiny import blob_case, model_of, tiny_recipe, write_dataset
 from volseg.config import Recipe, recipe_from_dict
+from volseg.datasets.cases import Case, load_dataset
 from volseg.errors import ModelError, UsageError
-from volseg.loaders.dataset import Case, load_dataset
 from volseg.models.folder import ModelFolder
 from volseg.models.nnunet import import_nnunet
 from volseg.network.unet import UNet

@@ -13,10 +13,10 @@ import pytest
 import torch
 
 from tests.tiny import blob_case, tiny_recipe, write_dataset
+from volseg.datasets.cases import load_dataset
 from volseg.errors import ModelError, UsageError
 from volseg.evaluation.scores import LabelScore
 from volseg.inference.engines.torch import TorchEngine
-from volseg.loaders.dataset import load_dataset
 from volseg.network.unet import UNet
 from volseg.training import loop
 from volseg.training.dataset import prepare_case

@@ -11,8 +11,8 @@ import torch
 
 from tests.tiny import blob_case, tiny_recipe, write_dataset
 from tests.training.made import as_case
+from volseg.datasets.cases import load_dataset
 from volseg.errors import TrainingError, UsageError
-from volseg.loaders.dataset import load_dataset
 from volseg.training import loop
 from volseg.training.dataset import TrainingCase
 from volseg.training.precision import choose_precision

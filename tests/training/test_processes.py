@@ -22,8 +22,8 @@ from tests.conftest import ROOT
 from tests.tiny import blob_case, changed, tiny_recipe, write_dataset
 from tests.training.made import as_case
 from volseg.config import Recipe
+from volseg.datasets.cases import Case, load_dataset
 from volseg.errors import TrainingError, UsageError, VolsegError
-from volseg.loaders.dataset import Case, load_dataset
 from volseg.training import loop, usage
 from volseg.training.checkpoint import Progress, load_checkpoint
 from volseg.training.dataset import TrainingCase

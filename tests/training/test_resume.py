@@ -16,8 +16,8 @@ import pytest
 import torch
 
 from tests.tiny import blob_case, tiny_recipe, write_dataset
+from volseg.datasets.cases import load_dataset
 from volseg.errors import TrainingError
-from volseg.loaders.dataset import load_dataset
 from volseg.training import loop
 from volseg.training.checkpoint import Progress, load_checkpoint
 from volseg.training.run import Budget, train_fold

@@ -15,8 +15,8 @@ import torch
 
 from tests.tiny import blob_case, tiny_recipe, write_dataset
 from volseg.config import Recipe
+from volseg.datasets.cases import Case, load_dataset
 from volseg.errors import InputError, TrainingError, UsageError
-from volseg.loaders.dataset import Case, load_dataset
 from volseg.training import loop
 from volseg.training.checkpoint import Progress, load_checkpoint, save_checkpoint
 from volseg.training.run import Budget, train_fold

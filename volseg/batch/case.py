@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -30,6 +29,7 @@ from volseg.inference.quality import border_sides, quality_flags
 from volseg.inference.restore import on_grid
 from volseg.inference.stream import Streamed
 from volseg.loaders import Candidate
+from volseg.machine import peak_memory_mb
 from volseg.resample import tilt_degrees
 from volseg.volume import Volume
 
@@ -147,16 +147,6 @@ def _geometry(geometry: Geometry | None) -> dict[str, Any] | None:
         "affine": geometry.affine.tolist(),
         "orientation": geometry.orientation,
     }
-
-
-def peak_memory_mb() -> float | None:
-    """Largest memory that this process has held so far, None where the system doesn't say."""
-    if sys.platform == "win32":
-        return None
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(peak * (1 if sys.platform == "darwin" else 1024) / 1e6, 1)
 
 
 class Case:
@@ -322,7 +312,7 @@ def _write(account: Account, volume: Volume, prediction: Prediction, folder: Pat
     problem: ExportError | None = None
     job, labels = account.job, prediction.labels
     if job.repair_uids and volume.source.dicom is not None and not volume.source.dicom.identity:
-        from volseg.loaders.identity import repair_uids  # pydicom takes 0.2 s to import, and few cases need it
+        from volseg.export.identity import repair_uids  # pydicom takes 0.2 s to import, and few cases need it
 
         try:
             # Of several channels, the first is the one that the mask belongs to.

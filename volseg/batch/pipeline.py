@@ -15,8 +15,7 @@ from typing import Any
 
 from volseg.batch.case import Case
 from volseg.geometry import Geometry
-from volseg.inference.memory import available_bytes
-from volseg.inference.threads import single_threads
+from volseg.machine import available_bytes, single_threads
 
 
 def run_cases(

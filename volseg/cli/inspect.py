@@ -14,7 +14,7 @@ from volseg.cli.progress import bar, progress_line
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from volseg.loaders import Candidate, Study
+    from volseg.loaders import Candidate, Listing
 
 #: From so many files on it takes long enough to say how far it is.
 MANY = 500
@@ -37,46 +37,46 @@ def inspect(
             if files >= MANY and done % 100 == 0:
                 line.update(f"reading headers: {bar(done, files)}")
 
-        study = find(path, progress=show)
+        listing = find(path, progress=show)
     if json:
-        print(as_json(study))
+        print(as_json(listing))
     else:
-        _print_tables(study, tree)
-    if not study.candidates:
+        _print_tables(listing, tree)
+    if not listing.candidates:
         print(f"volseg: {_shown(str(path))}: no image that volseg reads", file=sys.stderr)
-    if not study.candidates or not all(candidate.usable for candidate in study.candidates):
+    if not listing.candidates or not all(candidate.usable for candidate in listing.candidates):
         raise typer.Exit(1)
 
 
-def as_json(study: Study) -> str:
+def as_json(listing: Listing) -> str:
     """One strict JSON document; paths are relative to the study's root."""
-    from volseg.loaders.candidate import relative
+    from volseg.text import relative
 
     content = {
-        "candidates": [candidate.as_json(study.root) for candidate in study.candidates],
-        "ignored": [{"path": relative(item.path, study.root), "reason": item.reason} for item in study.ignored],
+        "candidates": [candidate.as_json(listing.root) for candidate in listing.candidates],
+        "ignored": [{"path": relative(item.path, listing.root), "reason": item.reason} for item in listing.ignored],
     }
     return json_format.dumps(content, indent=2, allow_nan=False)
 
 
-def _print_tables(study: Study, tree: bool) -> None:
+def _print_tables(listing: Listing, tree: bool) -> None:
     from rich.console import Console
 
     console = Console(highlight=False, markup=False, emoji=False)
     if not console.is_terminal:
         # Whoever reads a file or a pipe has no terminal to fold lines: long names must stay whole.
         console.width = max(console.width, NARROW)
-    if study.candidates:
-        _print_table(study, console)
-        _print_remarks(study, console)
+    if listing.candidates:
+        _print_table(listing, console)
+        _print_remarks(listing, console)
     if tree:
-        _print_tree(study, console)
-    elif study.ignored:
-        count = len(study.ignored)
+        _print_tree(listing, console)
+    elif listing.ignored:
+        count = len(listing.ignored)
         console.print(f"{count} other {'file' if count == 1 else 'files'} ignored (--tree lists them)")
 
 
-def _print_table(study: Study, console: Console) -> None:
+def _print_table(listing: Listing, console: Console) -> None:
     from rich import box
     from rich.table import Table
 
@@ -88,7 +88,7 @@ def _print_table(study: Study, console: Console) -> None:
     table.add_column("axes", no_wrap=True)
     table.add_column("slices", justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
-    for candidate in study.candidates:
+    for candidate in listing.candidates:
         table.add_row(*_row(candidate))
     console.print(table)
 
@@ -109,29 +109,29 @@ def _row(candidate: Candidate) -> tuple[str, ...]:
     )
 
 
-def _print_remarks(study: Study, console: Console) -> None:
+def _print_remarks(listing: Listing, console: Console) -> None:
     """Reasons and notes, a line each that is folded under its own indent."""
     from rich.padding import Padding
 
-    for candidate in study.candidates:
+    for candidate in listing.candidates:
         remarks = [f"refused ({candidate.code}): {candidate.reason}"] if candidate.reason else []
         remarks += [f"note: {note}" for note in candidate.notes]
         if remarks:
             console.print(candidate.name)
             for remark in remarks:
                 console.print(Padding(_shown(remark), (0, 0, 0, 2)))
-    if any(candidate.reason or candidate.notes for candidate in study.candidates):
+    if any(candidate.reason or candidate.notes for candidate in listing.candidates):
         console.print()
 
 
-def _print_tree(study: Study, console: Console) -> None:
+def _print_tree(listing: Listing, console: Console) -> None:
     """Folders, the images in them, and the files that were ignored."""
     from rich.text import Text
     from rich.tree import Tree
 
-    from volseg.loaders.candidate import relative
+    from volseg.text import relative
 
-    top = Tree(Text(_shown(str(study.root))))
+    top = Tree(Text(_shown(str(listing.root))))
     branches = {".": top}
 
     def branch(folder: str) -> Tree:
@@ -140,13 +140,13 @@ def _print_tree(study: Study, console: Console) -> None:
             branches[folder] = branch(parent or ".").add(Text(_shown(name) + "/"))
         return branches[folder]
 
-    for candidate in study.candidates:
+    for candidate in listing.candidates:
         where = candidate.path if candidate.path.is_dir() else candidate.path.parent
         files = f"{len(candidate.files)} {'file' if len(candidate.files) == 1 else 'files'}"
         verdict = "usable" if candidate.usable else candidate.code
-        branch(relative(where, study.root)).add(Text(f"{candidate.name} ({files}, {verdict})"))
-    for item in study.ignored:
-        branch(relative(item.path.parent, study.root)).add(Text(_shown(f"{item.path.name}: ignored, {item.reason}")))
+        branch(relative(where, listing.root)).add(Text(f"{candidate.name} ({files}, {verdict})"))
+    for item in listing.ignored:
+        branch(relative(item.path.parent, listing.root)).add(Text(_shown(f"{item.path.name}: ignored, {item.reason}")))
     console.print(top)
 
 

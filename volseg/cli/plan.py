@@ -30,7 +30,7 @@ def plan(
     import json
 
     from volseg.files import write_atomically
-    from volseg.inference.memory import parse_size
+    from volseg.machine import parse_size
     from volseg.planning.fingerprint import take_fingerprint
     from volseg.planning.plan import make_plan
     from volseg.planning.probe import probe, this_machine

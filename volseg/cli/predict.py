@@ -148,9 +148,9 @@ def predict(
     """Segment every series that fits the model; masks lie on the scan's own grid."""
     from volseg.batch.case import Job
     from volseg.batch.runner import exit_code, run_batch
-    from volseg.inference.memory import parse_size
     from volseg.inference.options import Options
     from volseg.inference.predictor import load_model
+    from volseg.machine import parse_size
 
     root = path if path.is_dir() else path.parent
     with progress_line() as line:

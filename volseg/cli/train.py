@@ -60,7 +60,7 @@ def train(
 ) -> None:
     """Train a recipe on a dataset; docs/clusters.md says how several processes or machines do it together."""
     from volseg.config import load_recipe
-    from volseg.loaders.dataset import load_dataset
+    from volseg.datasets.cases import load_dataset
 
     if minutes is not None and steps is not None:
         raise UsageError("give --minutes or --steps, not both")

@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from volseg.errors import InputError, UsageError
-from volseg.loaders.candidate import safe_name
-from volseg.loaders.labels import (
-    LABEL_MAP_ENDINGS,
+from volseg.labels.canvas import any_colour
+from volseg.labels.read import (
     is_label_map,
     load_label_map,
     load_labels,
     load_labels_as,
 )
-from volseg.loaders.painting import any_colour
+from volseg.loaders.formats import ENDINGS
+from volseg.text import safe_name
 from volseg.volume import Label, LabelVolume, Volume
 
 #: The mask in the folder of a case that `volseg predict` wrote.
@@ -105,7 +105,7 @@ def _mask_in(folder: Path) -> Path | None:
 def _is_mask(path: Path) -> bool:
     """Whether a file is a mask by its name, and a DICOM file by what it is."""
     name = path.name.lower()
-    return path.is_file() and (name.endswith(LABEL_MAP_ENDINGS) or (name.endswith(".dcm") and not is_label_map(path)))
+    return path.is_file() and (name.endswith(ENDINGS) or (name.endswith(".dcm") and not is_label_map(path)))
 
 
 def _case(mask: Path) -> str:

@@ -16,8 +16,8 @@ from pydicom.valuerep import DSfloat
 from volseg.errors import ExportError
 from volseg.geometry import Floats, ras_from_lps
 from volseg.loaders import archive
-from volseg.loaders.dicom_frames import frame_values
-from volseg.loaders.stack import EVENED_MM
+from volseg.loaders.dicom.frames import frame_values
+from volseg.loaders.dicom.stack import EVENED_MM
 from volseg.volume import DicomSource, Instance, LabelVolume
 
 #: A pixel of the source may be this far from its voxel, in mm: loaders even out positions, and slices whose directions

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from volseg.export.nifti import write_slabs
 from volseg.inference.maps import Map, Maps
-from volseg.loaders.candidate import safe_name
+from volseg.text import safe_name
 from volseg.volume import LabelVolume
 
 #: Folder of the maps, inside a case's.

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from volseg.config import Recipe
-from volseg.errors import RefusalError, UsageError
+from volseg.errors import RefusalError
 from volseg.inference.engines import Engine
 from volseg.inference.layout import Layout
 from volseg.inference.restorer import RESTORERS
 from volseg.inference.sliding import passes_at_once
 from volseg.inference.stream import Placement, slab_values
+from volseg.machine import available_bytes, resident_bytes
 from volseg.preprocess import model_shape
 from volseg.preprocess.grid import model_axes
 from volseg.volume import Volume
@@ -24,59 +23,10 @@ from volseg.volume import Volume
 #: Beside what is counted here, torch's buffers and the allocator's gaps: with this much, plans lie 2 to 21 % above what
 #: ``benchmarks/inference_memory.py`` measures.
 LIBRARIES = 160_000_000
-#: Of a process that has loaded a network, where the system doesn't say (measured: 310 to 340 MB).
-PROCESS = 350_000_000
 #: Bytes that preprocessing holds for a voxel of the scan: a channel in float32, and what clipping or resizing takes.
 PREPARING = 12
 #: Bytes that putting a first stage's labels on the second's grid holds for a voxel of that: shares in float32.
 PREPARING_LABELS = 20
-
-_UNITS = {"": 1, "K": 1000, "M": 1000**2, "G": 1000**3, "T": 1000**4}
-
-
-def parse_size(text: str) -> int:
-    """Bytes of a size such as ``500MB``, ``4GB`` (4,000,000,000 bytes) or ``4GiB`` (4,294,967,296).
-
-    Raises
-    ------
-    UsageError
-        Anything else.
-    """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([KMGT]?)(I?)B", text.strip().upper())
-    if match is None or float(match[1]) <= 0:
-        raise UsageError(f"{text!r} is not an amount of memory: give one such as 500MB, 4GB or 4GiB")
-    unit = 1024 ** "KMGT".index(match[2]) * 1024 if match[3] and match[2] else _UNITS[match[2]]
-    return round(float(match[1]) * unit)
-
-
-def available_bytes(root: Path = Path("/")) -> int | None:
-    """Memory that this process can still take, by the system's account and its container's; None where neither says."""
-    known = []
-    try:
-        lines = (root / "proc/meminfo").read_text().splitlines()
-        known += [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
-    except OSError:
-        return None
-    group = root / "sys/fs/cgroup"
-    try:
-        limit = (group / "memory.max").read_text().strip()
-        taken = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
-    except OSError:
-        limit = "max"
-    if limit != "max":
-        known.append(max(0, int(limit) - int(taken["anon"])))
-    return min(known, default=None)
-
-
-def resident_bytes() -> int:
-    """Memory that this process holds now."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-    except OSError:
-        return PROCESS
-    import resource
-
-    return pages * resource.getpagesize()
 
 
 @dataclass(frozen=True, kw_only=True)

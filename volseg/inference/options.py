@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import torch
-
-from volseg.errors import UsageError
 from volseg.inference.engines import EngineChoice, PrecisionChoice
 from volseg.inference.memory import Plan
 from volseg.inference.stream import Progress
@@ -59,17 +56,3 @@ class Options:
     planned: Callable[[Plan], None] | None = field(default=None, compare=False)
     progress: Progress | None = field(default=None, compare=False)
     staged: Callable[[str], None] | None = field(default=None, compare=False)
-
-
-def check_device(device: str) -> None:
-    """Refuse a device that this machine doesn't have.
-
-    Raises
-    ------
-    UsageError
-        It names those that it has.
-    """
-    present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if not present.get(device, False):
-        here = ", ".join(name for name, is_there in present.items() if is_there)
-        raise UsageError(f"device {device!r} isn't there; this machine has {here}")

@@ -19,11 +19,11 @@ from volseg.inference.fit import Mismatch, range_mismatch
 from volseg.inference.focus import narrowed
 from volseg.inference.maps import MapKinds, Maps
 from volseg.inference.memory import Plan, plan_memory
-from volseg.inference.options import Options, check_device
+from volseg.inference.options import Options
 from volseg.inference.quality import Quality
 from volseg.inference.restore import on_grid
 from volseg.inference.stream import Streamed, stream
-from volseg.inference.threads import one_thread
+from volseg.machine import check_device, one_thread
 from volseg.models import model_path
 from volseg.models.folder import ModelFolder, read_model
 from volseg.network.unet import UNet, check_window, stage1_values

@@ -30,7 +30,7 @@ from volseg.inference.quality import Agreement, Quality, by_value
 from volseg.inference.restorer import RESTORERS, Restorer, Worker
 from volseg.inference.slab import Slab
 from volseg.inference.sliding import Constant, flip_sets, window_values
-from volseg.inference.threads import single_threads
+from volseg.machine import single_threads
 from volseg.preprocess import Prepared
 from volseg.resample import put_back
 from volseg.volume import LabelVolume, Source

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from volseg.loaders.candidate import Candidate, Ignored
-    from volseg.loaders.study import Study, find, load
+    from volseg.loaders.listing import Listing, find, load
 
-_HOMES = {"Candidate": "candidate", "Ignored": "candidate", "Study": "study", "find": "study", "load": "study"}
+_HOMES = {"Candidate": "candidate", "Ignored": "candidate", "Listing": "listing", "find": "listing", "load": "listing"}
 
-__all__ = ["Candidate", "Ignored", "Study", "find", "load"]
+__all__ = ["Candidate", "Ignored", "Listing", "find", "load"]
 
 
 def __getattr__(name: str) -> Any:

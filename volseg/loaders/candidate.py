@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
-import re
-import unicodedata
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from volseg.errors import GeometryError, InputError, RefusalError
 from volseg.geometry import Geometry
+from volseg.loaders import tilt
+from volseg.text import relative
 from volseg.volume import Volume
-
-#: Longest part of a case name that comes from a description or a file name.
-NAME_LENGTH = 80
 
 _GEOMETRY_CODES = frozenset(
     {
@@ -69,6 +64,8 @@ class Candidate:
         Of a DICOM series, in the order of k: the file, and which of its frames, from 0.
     parts
         The channels, where they are candidates of their own; the others then describe the first.
+    reader
+        What reads the voxels of a usable candidate: who finds one knows how.
     """
 
     name: str
@@ -82,6 +79,7 @@ class Candidate:
     geometry: Geometry | None
     channels: int
     usable: bool
+    reader: Callable[[Candidate], Volume] = field(repr=False, compare=False)
     reason: str | None = None
     code: str | None = None
     notes: tuple[str, ...] = ()
@@ -113,14 +111,9 @@ class Candidate:
         tilted = self.code == "tilted" and resample_tilt
         if self.code is not None and not tilted:
             raise refusal(self.reason or "", code=self.code, path=self.path)
-        # The readers make candidates, so they can't be imported before this class is there.
-        from volseg.loaders import channels, dicom_pixels, metaimage, nifti, nrrd, tilt
-
-        if self.parts:
-            return channels.read(self, resample_tilt=resample_tilt)
-        readers = {"dicom": dicom_pixels.read, "nifti": nifti.read, "nrrd": nrrd.read, "metaimage": metaimage.read}
-        volume = readers[self.kind](self)
-        return tilt.straightened(volume) if tilted else volume
+        volume = self.reader(self)
+        # Each channel has been straightened by itself.
+        return tilt.straightened(volume) if tilted and not self.parts else volume
 
     def as_json(self, root: Path) -> dict[str, Any]:
         """Entry of ``inspect --json``, with the path relative to `root`."""
@@ -163,24 +156,3 @@ def refusal(reason: str, *, code: str, path: Path | None = None) -> RefusalError
     """Error of the class that belongs to `code`."""
     kind = GeometryError if code in _GEOMETRY_CODES else InputError
     return kind(reason, code=code, path=path)
-
-
-def relative(path: Path, root: Path) -> str:
-    """`path` as seen from `root`, with slashes; ``.`` where they are the same."""
-    return Path(os.path.relpath(path, root)).as_posix()
-
-
-def safe_name(text: str, length: int = NAME_LENGTH) -> str:
-    """`text` cut down to what every file system takes: ASCII letters and digits, dot, underscore and hyphen."""
-    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
-    return re.sub(r"[^A-Za-z0-9._-]+", "_", plain)[:length].strip("._-") or "x"
-
-
-def digest8(parts: Iterable[str]) -> str:
-    """First 8 hex digits of the SHA-256 of `parts`, a line each."""
-    return hashlib.sha256("\n".join(parts).encode("utf-8", "surrogateescape")).hexdigest()[:8]
-
-
-def count(number: int, noun: str) -> str:
-    """``1 file``, ``2 files``."""
-    return f"{number} {noun}" + ("" if number == 1 else "s")

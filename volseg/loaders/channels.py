@@ -18,8 +18,10 @@ import numpy as np
 
 from volseg.errors import GeometryError, InputError, RefusalError
 from volseg.geometry import Geometry
-from volseg.loaders.candidate import Candidate, Ignored, refusal, safe_name
+from volseg.loaders.candidate import Candidate, Ignored, refusal
+from volseg.loaders.formats import format_of, stem
 from volseg.loaders.layouts import SEQUENCES
+from volseg.text import safe_name
 from volseg.volume import Volume, Voxels
 
 if TYPE_CHECKING:
@@ -28,8 +30,6 @@ if TYPE_CHECKING:
 #: A channel must cover at least this share of the first one's grid.
 COVERED_SHARE = 0.5
 
-#: Name of a file of voxels without its ending.
-_FILE = re.compile(r"(?P<name>.+)\.(nii|nrrd|nhdr|mha|mhd)(\.gz)?", re.IGNORECASE)
 #: nnU-Net's name of one of several channels.
 _NUMBERED = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})")
 #: Points along each axis at which `_covered` looks.
@@ -97,13 +97,14 @@ def from_files(
 
 def _channel(file: str, names: Iterable[str], *, numbered: bool) -> tuple[str, str, bool] | None:
     """Case and channel that a file is called after, if it is, and whether that is a number."""
-    if not (match := _FILE.fullmatch(file)):
+    if format_of(Path(file)) is None:
         return None
-    if numbered and (number := _NUMBERED.fullmatch(match["name"])):
+    name = stem(Path(file))
+    if numbered and (number := _NUMBERED.fullmatch(name)):
         return number["case"], number["channel"], True
-    for name in names:
-        if named := re.fullmatch(rf"(?P<case>.+)[-_]{re.escape(name)}", match["name"], re.IGNORECASE):
-            return named["case"], sequence(name), False
+    for channel in names:
+        if named := re.fullmatch(rf"(?P<case>.+)[-_]{re.escape(channel)}", name, re.IGNORECASE):
+            return named["case"], sequence(channel), False
     return None
 
 
@@ -215,6 +216,7 @@ def _case(parts: Sequence[Candidate], notes: tuple[str, ...] = (), refused: Refu
     return replace(
         parts[0],
         parts=tuple(parts),
+        reader=read,
         files=tuple(path for part in parts for path in part.files),
         channels=len(parts),
         usable=refused is None,
@@ -275,18 +277,17 @@ def _covered(geometry: Geometry, grid: Geometry) -> float:
     return float(inside.all(axis=-1).mean())
 
 
-def read(candidate: Candidate, *, resample_tilt: bool = False) -> Volume:
+def read(candidate: Candidate) -> Volume:
     """Voxels of a case with several channels.
 
     A channel that lies elsewhere is interpolated linearly onto the first one's grid, in world coordinates; what it
-    doesn't cover has its lowest value.
+    doesn't cover has its lowest value. Series with a tilt are put onto straight slices first: `Candidate.load`
+    refuses the case where that isn't allowed.
 
     Parameters
     ----------
     candidate
         With `parts`.
-    resample_tilt
-        Put series with a tilt onto straight slices first.
 
     Returns
     -------
@@ -301,7 +302,7 @@ def read(candidate: Candidate, *, resample_tilt: bool = False) -> Volume:
     volumes = []
     for part in candidate.parts:
         try:
-            volumes.append(part.load(resample_tilt=resample_tilt))
+            volumes.append(part.load(resample_tilt=True))
         except RefusalError as error:
             raise refusal(f"{_called(part)}: {error.reason}", code=error.code, path=candidate.path) from error
     grid = volumes[0].geometry

@@ -5,9 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from volseg.errors import InputError, RefusalError
-from volseg.loaders import metaimage, nifti, nrrd
-from volseg.loaders.candidate import Candidate, Ignored, digest8
-from volseg.loaders.dicom_header import Header, read_header
+from volseg.loaders.candidate import Candidate, Ignored
+from volseg.loaders.dicom import pixels
+from volseg.loaders.dicom.header import Header, read_header
+from volseg.loaders.formats import NIFTI, format_of
+from volseg.loaders.formats.nifti import is_pair, pair_header
+from volseg.text import digest8
 
 #: What a file turns out to be.
 Found = Header | Ignored | Candidate
@@ -15,15 +18,11 @@ Found = Header | Ignored | Candidate
 
 def classify(path: Path) -> Found:
     """Tell the file of an image, the header of a DICOM file and anything else apart, by headers alone."""
-    if nifti.is_nifti_name(path):
-        return nifti.describe(path)
-    if nrrd.is_nrrd_name(path):
-        return nrrd.describe(path)
-    if metaimage.is_metaimage_name(path):
-        return metaimage.describe(path)
-    if (header := nifti.pair_header(path)) is not None and nifti.is_pair(path):
+    if (named := format_of(path)) is not None:
+        return named.describe(path)
+    if (header := pair_header(path)) is not None and is_pair(path):
         # A pair is one image, and its header stands for it.
-        return nifti.describe(path) if path == header else Ignored(path, f"the voxels of {header.name}")
+        return NIFTI.describe(path) if path == header else Ignored(path, f"the voxels of {header.name}")
     try:
         return read_header(path) or Ignored(path, "no image that volseg reads")
     except InputError as error:
@@ -49,4 +48,5 @@ def _damaged(path: Path, error: RefusalError) -> Candidate:
         usable=False,
         reason=error.reason,
         code=error.code,
+        reader=pixels.read,
     )

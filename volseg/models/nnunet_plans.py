@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError,
 
 from volseg.config import ChannelConfig, IntensityConfig, LabelConfig, ResamplingConfig, validation_problem
 from volseg.errors import ModelError
-from volseg.loaders.painting import any_colour
+from volseg.labels.canvas import any_colour
 
 #: DICOM's terms for the channel names that nnU-Net users give most; another name says nothing sure.
 _MODALITIES = {"ct": "CT", "mr": "MR", "mri": "MR", "pet": "PT", "pt": "PT"}

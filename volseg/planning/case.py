@@ -10,12 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from volseg.datasets.cases import Case
 from volseg.errors import GeometryError, InputError
 from volseg.geometry import AxisMap
+from volseg.labels.canvas import plain, renumbered
+from volseg.labels.read import is_label_map, load_labels, load_labels_as
 from volseg.loaders import load
-from volseg.loaders.dataset import Case
-from volseg.loaders.labels import is_label_map, load_labels, load_labels_as
-from volseg.loaders.painting import plain, renumbered
 from volseg.planning.naming import Region
 from volseg.preprocess.grid import content_box
 from volseg.volume import Label, LabelVolume, Volume, Voxels

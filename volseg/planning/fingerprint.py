@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from volseg.datasets.cases import load_dataset
 from volseg.errors import InputError, RefusalError, VolsegError
-from volseg.loaders.dataset import load_dataset
 from volseg.planning.case import Measured, Names, measure
 from volseg.planning.naming import Naming, Region, read_naming
 from volseg.planning.sides import Pair, side_pairs

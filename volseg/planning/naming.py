@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from volseg.datasets.cases import Case
 from volseg.errors import UsageError
-from volseg.loaders.dataset import Case
-from volseg.loaders.masks import is_mask_folder, mask_files
+from volseg.labels.masks import is_mask_folder, mask_files
 
 #: Names of BraTS' cases, and what the values of their labels are: up to 2021, and since 2023 (the cavity since 2024).
 _BRATS = (
@@ -81,7 +81,7 @@ def read_naming(dataset: Path, cases: Sequence[Case]) -> Naming:
     Parameters
     ----------
     dataset
-        As `volseg.loaders.dataset.load_dataset` takes it.
+        As `volseg.datasets.cases.load_dataset` takes it.
     cases
         What that gave.
 

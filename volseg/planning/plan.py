@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from volseg.config import Recipe, recipe_from_dict
-from volseg.loaders.painting import any_colour
+from volseg.labels.canvas import any_colour
 from volseg.planning.cost import Machine
 from volseg.planning.fingerprint import Fingerprint
 from volseg.planning.intensity import channel_choices

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from volseg.config import Recipe
-from volseg.inference.engines.torch import native_bf16
+from volseg.machine import native_bf16
 from volseg.network.unet import UNet
 from volseg.planning.cost import Machine
 from volseg.training.optimiser import build_optimiser

@@ -22,9 +22,9 @@ from torch import Tensor
 
 import volseg
 from volseg.config import Recipe
+from volseg.datasets.cases import Case
 from volseg.files import write_atomically
 from volseg.geometry import AxisMap, Geometry
-from volseg.loaders.dataset import Case
 from volseg.loaders.layouts import MASKS
 from volseg.preprocess import Prepared
 from volseg.preprocess.grid import Box

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from volseg.config import Recipe
+from volseg.datasets.cases import Case
 from volseg.errors import GeometryError, InputError
+from volseg.labels.read import check_values, is_label_map, load_labels, load_labels_as
 from volseg.loaders import load
-from volseg.loaders.dataset import Case
-from volseg.loaders.labels import check_values, is_label_map, load_labels, load_labels_as
 from volseg.preprocess import Prepared, prepare, prepare_labels
 from volseg.volume import LabelVolume, Volume
 

@@ -13,9 +13,9 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from volseg.config import Recipe, Section, validation_problem
+from volseg.datasets.cases import Case
 from volseg.errors import UsageError
 from volseg.files import write_atomically
-from volseg.loaders.dataset import Case
 
 SPLITS = "splits.json"
 #: The subject in a name of the Brain Imaging Data Structure: ``sub-01_ses-2_T1w``.

@@ -21,8 +21,9 @@ from torch import Tensor, nn
 from volseg.config import Recipe, recipe_from_dict
 from volseg.errors import TrainingError
 from volseg.evaluation.overlap import dice_per_label
-from volseg.inference.engines.torch import TorchEngine, native_bf16
+from volseg.inference.engines.torch import TorchEngine
 from volseg.inference.stream import stream
+from volseg.machine import native_bf16
 from volseg.network.unet import UNet
 from volseg.training.augment import Augmentation
 from volseg.training.checkpoint import (

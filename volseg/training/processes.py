@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from volseg.errors import TrainingError, UsageError
-from volseg.inference.options import check_device
+from volseg.machine import check_device
 from volseg.network.unet import UNet
 
 T = TypeVar("T")

@@ -22,10 +22,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from volseg.config import Recipe, recipe_from_dict
+from volseg.datasets.cases import Case
 from volseg.errors import UsageError
 from volseg.evaluation.scores import evaluate_pair
 from volseg.files import write_atomically
-from volseg.loaders.dataset import Case
 from volseg.network.unet import check_window
 from volseg.training.cache import CaseCache
 from volseg.training.checkpoint import BEST, LAST, Progress, load_checkpoint, save_checkpoint

@@ -14,7 +14,8 @@ from volseg.config import Recipe
 from volseg.errors import UsageError
 from volseg.inference.engines import Engine, EngineChoice, Precision, PrecisionChoice
 from volseg.inference.engines.openvino import OpenVinoEngine
-from volseg.inference.engines.torch import TorchEngine, native_bf16
+from volseg.inference.engines.torch import TorchEngine
+from volseg.machine import native_bf16
 from volseg.network.unet import UNet
 
 

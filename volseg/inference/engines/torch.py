@@ -15,11 +15,6 @@ from volseg.network.unet import UNet
 PER_FEATURE, PER_OUTPUT = 8.0, {"fp32": 2.2, "bf16": 4.2}
 
 
-def native_bf16() -> bool:
-    """Whether this processor computes in bf16 itself; where it doesn't, torch's emulation is 30 times slower."""
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
-
-
 class TorchEngine:
     """A network run by torch, channels last.
 

@@ -1,0 +1,1 @@
+"""Data sets with labels, as the field lays them out in folders."""
