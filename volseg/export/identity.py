@@ -17,7 +17,8 @@ from pydicom.uid import generate_uid
 from volseg.errors import InputError, UsageError
 from volseg.loaders import archive
 from volseg.loaders.candidate import Candidate
-from volseg.loaders.dicom.header import element_text, tolerant, transfer_syntax
+from volseg.loaders.dicom.header import element_text, transfer_syntax
+from volseg.loaders.dicom.quiet import quiet
 from volseg.loaders.dicom.values import IDENTITY
 from volseg.loaders.listing import find
 
@@ -55,12 +56,12 @@ def repair_uids(candidate: Candidate, folder: Path) -> Candidate:
         raise UsageError(f"{candidate.path}: not a DICOM series; it has no UIDs to repair")
     if candidate.code not in (None, "tilted"):
         candidate.load()  # raises its refusal
-    with tolerant():
-        datasets = [_read(path) for path in candidate.files]
-        if all(element_text(dataset, keyword) for dataset in datasets for keyword in IDENTITY):
-            return candidate
-        _fill(datasets, [_entropy(dataset, path) for dataset, path in zip(datasets, candidate.files, strict=True)])
-        _write(datasets, folder)
+    quiet()
+    datasets = [_read(path) for path in candidate.files]
+    if all(element_text(dataset, keyword) for dataset in datasets for keyword in IDENTITY):
+        return candidate
+    _fill(datasets, [_entropy(dataset, path) for dataset, path in zip(datasets, candidate.files, strict=True)])
+    _write(datasets, folder)
     copies = dict(zip(candidate.files, _names(folder, len(datasets)), strict=True))
     # A multi-frame file holds other volumes as well.
     slices = tuple((copies[path], frame) for path, frame in candidate.slices)

@@ -17,7 +17,8 @@ from pydicom.uid import RTStructureSetStorage, SegmentationStorage
 from volseg.errors import GeometryError, InputError, VolsegError
 from volseg.geometry import Floats
 from volseg.loaders import archive
-from volseg.loaders.dicom.header import element_text, is_dicom, tolerant
+from volseg.loaders.dicom.header import element_text, is_dicom
+from volseg.loaders.dicom.quiet import quiet
 from volseg.volume import Code, Volume
 
 Kind = Literal["seg", "rtstruct"]
@@ -39,7 +40,8 @@ def kind_of(path: Path) -> Kind | None:
     try:
         if not is_dicom(path):
             return None
-        with tolerant(), archive.open_binary(path) as file:
+        quiet()
+        with archive.open_binary(path) as file:
             # From memory: pydicom would ask a file for the gigabytes that a damaged length claims.
             start = io.BytesIO(file.read(_FIRST_BYTES))
             header = pydicom.filereader.read_partial(start, lambda tag, _vr, _length: int(tag) > _SOP_CLASS, force=True)
@@ -52,9 +54,9 @@ def kind_of(path: Path) -> Kind | None:
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
     """Turn whatever reading a damaged object raises into ``unreadable``."""
+    quiet()
     try:
-        with tolerant():
-            yield
+        yield
     except VolsegError:
         raise
     except Exception as error:

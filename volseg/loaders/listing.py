@@ -18,7 +18,8 @@ from volseg.loaders.candidate import Candidate, Ignored
 from volseg.loaders.channels import from_files, from_study
 from volseg.loaders.classify import Found, classify
 from volseg.loaders.dicom import series
-from volseg.loaders.dicom.header import Header, tolerant
+from volseg.loaders.dicom.header import Header
+from volseg.loaders.dicom.quiet import quiet
 from volseg.loaders.layouts import without_labels
 from volseg.text import digest8, relative
 from volseg.volume import Volume
@@ -80,8 +81,8 @@ def find(path: Path, *, channels: Sequence[ChannelConfig] = (), progress: Progre
         raise UsageError(f"{path}: no such file or folder")
     root = path if path.is_dir() else path.parent
     ignored: list[Ignored] = []
-    with tolerant():
-        found = _candidates(list(_files(path, ignored)), ignored, progress)
+    quiet()
+    found = _candidates(list(_files(path, ignored)), ignored, progress)
     scans, labels = without_labels(found)
     cases, spare = from_files(scans, channels)
     ignored += labels + spare

@@ -6,9 +6,7 @@ A file is read up to its pixel data; whether those are complete is told by lengt
 from __future__ import annotations
 
 import math
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -139,17 +137,6 @@ def transfer_syntax(dataset: Dataset) -> UID:
     if implicit:
         return ImplicitVRLittleEndian
     return ExplicitVRLittleEndian if little else ExplicitVRBigEndian
-
-
-@contextmanager
-def tolerant() -> Iterator[None]:
-    """Read what is there: pydicom's warnings on values that break a rule are nothing for a terminal.
-
-    For the main thread alone, around those that it starts: Python keeps its warning filters for all of them.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
 
 
 def is_dicom(path: Path) -> bool:

@@ -24,7 +24,8 @@ from volseg.loaders.candidate import Candidate
 from volseg.loaders.dicom.codec_process import Codecs
 from volseg.loaders.dicom.codecs import Cells, Layout, decode
 from volseg.loaders.dicom.element import Frame, frames
-from volseg.loaders.dicom.header import Header, read_header, tolerant
+from volseg.loaders.dicom.header import Header, read_header
+from volseg.loaders.dicom.quiet import quiet
 from volseg.volume import DicomSource, Instance, Source, Volume, Voxels
 
 #: Files that are read at the same time; reading, hashing and codecs run outside Python's lock.
@@ -59,7 +60,8 @@ def read(candidate: Candidate) -> Volume:
     assert geometry is not None  # a usable candidate has one
     columns, rows, slices = geometry.shape
     digests: dict[Path, str] = {}
-    with tolerant(), ThreadPoolExecutor(THREADS) as pool, Codecs(min(THREADS, os.cpu_count() or 1)) as codecs:
+    quiet()
+    with ThreadPoolExecutor(THREADS) as pool, Codecs(min(THREADS, os.cpu_count() or 1)) as codecs:
         files = dict(zip(candidate.files, pool.map(_header, candidate.files), strict=True))
         images = _images(candidate, files)
         dtype = _dtype(images)
