@@ -62,6 +62,11 @@ def test_the_recipes_page_is_that_of_the_code() -> None:
     assert (ROOT / "docs" / "recipe.md").read_text(encoding="utf-8") == maker["page"]()
 
 
+def test_the_results_schema_is_that_of_the_code() -> None:
+    maker = runpy.run_path(str(ROOT / "docs" / "make_result_schema.py"))
+    assert (ROOT / "docs" / "result.schema.json").read_text(encoding="utf-8") == maker["page"]()
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_links_lead_somewhere(page: Path) -> None:
     links = re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text(encoding="utf-8"))

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+import volseg
 from volseg.errors import UsageError
 from volseg.geometry import Geometry
 from volseg.volume import Label, LabelVolume, Source, Volume, canonical_modality
@@ -92,7 +93,7 @@ def test_label_with_array_keeps_the_rest(geometry: Geometry) -> None:
 
 def test_save_writes_what_nibabel_reads(geometry: Geometry, tmp_path: Path) -> None:
     array = np.arange(24, dtype=np.uint8).reshape(SHAPE)
-    LabelVolume(array, geometry, labels(*range(1, 24))).save(tmp_path / "mask.nii.gz")
+    volseg.save(LabelVolume(array, geometry, labels(*range(1, 24))), tmp_path / "mask.nii.gz")
     image = nib.load(tmp_path / "mask.nii.gz")
     np.testing.assert_array_equal(np.asarray(image.dataobj), array)
     np.testing.assert_allclose(image.affine, AFFINE, atol=1e-4)
@@ -100,7 +101,7 @@ def test_save_writes_what_nibabel_reads(geometry: Geometry, tmp_path: Path) -> N
 
 def test_save_refuses_an_ending_that_names_no_format(geometry: Geometry, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"mask\.png"):
-        LabelVolume(np.zeros(SHAPE, dtype=np.uint8), geometry, labels(1)).save(tmp_path / "mask.png")
+        volseg.save(LabelVolume(np.zeros(SHAPE, dtype=np.uint8), geometry, labels(1)), tmp_path / "mask.png")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -249,27 +249,3 @@ class LabelVolume:
         highest = max((label.value for label in self.labels), default=0)
         counts = np.bincount(self.array.ravel(), minlength=highest + 1)
         return {label.value: int(counts[label.value]) for label in self.labels}
-
-    def save(self, path: str | Path, *, like: str | Path | None = None) -> None:
-        """Write the segmentation; the file's ending chooses the format.
-
-        Parameters
-        ----------
-        path
-            ``.nii``, ``.nii.gz`` (NIfTI) or ``.dcm`` (DICOM SEG).
-        like
-            The scan's file or folder, where this volume doesn't come from one; its grid must be this one's.
-
-        Raises
-        ------
-        UsageError
-            An ending that names no format.
-        ExportError
-            The format can't be written for this segmentation.
-        GeometryError
-            Code ``grid-mismatch``: `like` lies on another grid.
-        """
-        # The one door from a volume to the layers below it; importing them at the top would be a cycle.
-        from volseg.export import save
-
-        save(self, Path(path), like=None if like is None else Path(like))

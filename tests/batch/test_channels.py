@@ -12,13 +12,10 @@ import pydicom
 import pytest
 import torch
 
-import volseg.report.pictures
 from tests import dicom_files
+from tests.helpers.batch import segment
 from tests.tiny import Array, model_of, scan, threshold_recipe, threshold_weights, thresholded, write_nifti
-from volseg.batch.case import Job
-from volseg.batch.runner import run_batch
 from volseg.errors import UsageError
-from volseg.inference.options import Options
 from volseg.inference.predictor import Model, load_model
 
 SHAPE = (12, 10, 9)
@@ -41,11 +38,6 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
     return load_model(folder)
 
 
-@pytest.fixture(autouse=True)
-def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(volseg.report.pictures, "write_preview", lambda *given: given[-1].write_bytes(b"x"))
-
-
 def write(folder: Path, seed: str, affine: Array = AFFINE, **tags: Any) -> Array:
     array = scan(SHAPE, seed=sum(map(ord, seed))) // 3
     tags = {"SeriesNumber": len(list(folder.parent.rglob("IM000.dcm"))) + 1, **tags}
@@ -54,8 +46,7 @@ def write(folder: Path, seed: str, affine: Array = AFFINE, **tags: Any) -> Array
 
 
 def run(path: Path, model: Model, *series: str, **job: Any) -> list[dict[str, Any]]:
-    wanted = Job(model=model, options=Options(), **{"formats": ("nifti",), **job})
-    return run_batch(path, path.parent / "out", wanted, series, before=lambda *_: None, after=lambda _: None)
+    return segment(path, path.parent / "out", model, series, **{"formats": ("nifti",), **job})
 
 
 def mask(path: Path, result: dict[str, Any]) -> Array:

@@ -13,23 +13,17 @@ import pytest
 import torch
 
 import volseg.batch.pipeline
-import volseg.report.pictures
+from tests.helpers.batch import segment
 from tests.tiny import model_of, scan, tiny_recipe, write_nifti
-from volseg.batch.case import Job
 from volseg.batch.pipeline import fit_together, run_cases
-from volseg.batch.runner import run_batch
 from volseg.geometry import Geometry
 from volseg.inference.options import Options
 from volseg.inference.predictor import Model, load_model
+from volseg.results.case import CaseResult
 from volseg.volume import Source, Volume
 
 WAIT_S = 20
 SHAPES = {"a": (13, 9, 12), "b": (11, 14, 8), "d": (9, 12, 15)}
-
-
-@pytest.fixture(autouse=True)
-def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(volseg.report.pictures, "write_preview", lambda *given: given[-1].write_bytes(b"x"))
 
 
 def study(folder: Path) -> Path:
@@ -48,8 +42,8 @@ def model_for(folder: Path) -> Model:
 
 
 def run(path: Path, out: Path, model: Model, options: Options | None = None, **told: Any) -> list[dict[str, Any]]:
-    told = {"before": lambda *_: None, "after": lambda _: None} | told
-    return run_batch(path, out, Job(model=model, options=options or Options()), **told)
+    after = told.pop("after", lambda _: None)
+    return segment(path, out, model, options=options, after=after, told=told)
 
 
 def timeless(result: dict[str, Any]) -> dict[str, Any]:
@@ -76,12 +70,12 @@ class Stages:
     def run(self) -> None:
         self._stage("run")
 
-    def write(self) -> dict[str, Any]:
+    def write(self) -> CaseResult:
         self._stage("write")
-        return {"case": self.name}
+        return CaseResult(case=self.name, status="done")
 
 
-def run_stages(cases: list[Any]) -> list[dict[str, Any]]:
+def run_stages(cases: list[Any]) -> list[CaseResult]:
     return run_cases(cases, before=lambda _: None, after=lambda _: None)
 
 
@@ -91,7 +85,7 @@ def test_three_cases_are_on_their_way_at_the_same_time(monkeypatch: pytest.Monke
     together = threading.Barrier(3)
     meet = dict.fromkeys(("write 1", "run 2", "prepare 3"), together)
     results = run_stages([Stages(str(n), log, meet) for n in range(1, 6)])
-    assert [result["case"] for result in results] == list("12345")
+    assert [result.case for result in results] == list("12345")
     # One ahead and one behind, not more: nothing of the fourth begins while the second is with the network.
     assert log.index("prepare 4") > log.index("run 2 over")
     for n in range(1, 5):

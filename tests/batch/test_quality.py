@@ -12,12 +12,10 @@ import nibabel
 import numpy as np
 import pytest
 
-import volseg.report.pictures
 from tests import dicom_files
+from tests.helpers.batch import segment
 from tests.tiny import model_of, scan, threshold_recipe, threshold_weights, write_nifti
-from volseg.batch.case import Job
 from volseg.batch.ledger import discard
-from volseg.batch.runner import run_batch
 from volseg.errors import ExportError
 from volseg.inference.options import Options
 from volseg.inference.predictor import Model, load_model
@@ -43,19 +41,8 @@ def small_model(folder: Path, folds: tuple[str, ...] = ("all",), **trained_on: A
     return load_model(folder)
 
 
-@pytest.fixture(autouse=True)
-def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(volseg.report.pictures, "write_preview", lambda *given: given[-1].write_bytes(b"x"))
-
-
 def run(path: Path, model: Model, options: Options, **more: Any) -> dict[str, Any]:
-    (result,) = run_batch(
-        path,
-        path.parent / "out",
-        Job(model=model, options=options, **more),
-        before=lambda *_: None,
-        after=lambda _: None,
-    )
+    (result,) = segment(path, path.parent / "out", model, options=options, **more)
     return result
 
 
@@ -161,11 +148,11 @@ def test_a_map_that_can_t_be_written_fails_the_case(
         yield ""
 
     write_nifti(tmp_path / "in" / "x.nii.gz", scan(SHAPE))
-    monkeypatch.setattr("volseg.batch.case.write_maps", fails)
+    monkeypatch.setattr("volseg.export.maps.write_maps", fails)
     result = run(tmp_path / "in", model, BOTH)
     assert (result["status"], result["code"]) == ("failed", "no-room")
     assert "probabilities: no-room: the file can't be written: No space left on device" in result["flags"]
-    assert sorted(result["files"]) == ["mask.nii.gz", "preview.png"]
+    assert sorted(result["files"]) == ["mask.nii.gz"]
 
 
 def test_what_an_interrupted_run_left_is_removed(tmp_path: Path) -> None:

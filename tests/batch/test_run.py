@@ -15,21 +15,18 @@ import numpy as np
 import pydicom
 import pytest
 
-import volseg.report.pictures
+import volseg.export.preview
 from tests import dicom_files
+from tests.helpers.batch import segment
 from tests.tiny import scan, threshold_model, thresholded, write_nifti
 from volseg.batch.case import Job
-from volseg.batch.runner import exit_code, run_batch
+from volseg.batch.runner import run_batch
 from volseg.errors import CODES, InputError, UsageError
-from volseg.export import FORMATS
 from volseg.inference.options import Options
 from volseg.inference.predictor import Model, load_model
+from volseg.results.case import Status, exit_code
 
 SHAPE = (35, 44, 33)
-KEYS = [
-    "case", "status", "code", "reason", "source", "geometry", "volseg", "model", "options", "engine", "precision",
-    "threads", "windows", "tile_step", "seconds", "peak_memory_mb", "labels", "flags", "files",
-]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -37,13 +34,6 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
     folder = tmp_path_factory.mktemp("models") / "threshold"
     threshold_model(folder, folds=("0", "1"), window=[32, 32, 32])
     return load_model(folder)
-
-
-@pytest.fixture(autouse=True)
-def no_pictures(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
-    """A picture takes longer than all else here."""
-    if request.node.name != "test_a_study":
-        monkeypatch.setattr(volseg.report.pictures, "write_preview", lambda *given: given[-1].write_bytes(b"x"))
 
 
 @pytest.fixture
@@ -59,9 +49,8 @@ def study(tmp_path: Path) -> Path:
 
 def run(path: Path, model: Model, *series: str, options: Options | None = None, **job: Any) -> dict[str, Any]:
     """Results by case."""
-    wanted = Job(model=model, options=options or Options(), **job)
     told: list[dict[str, Any]] = []
-    results = run_batch(path, path.parent / "out", wanted, series, before=lambda *_: None, after=told.append)
+    results = segment(path, path.parent / "out", model, series, options=options, after=told.append, **job)
     assert told == results
     for result in results:
         kept = json.loads((path.parent / "out" / result["case"] / "result.json").read_text())
@@ -74,19 +63,22 @@ def only(results: dict[str, Any]) -> dict[str, Any]:
     return dict(result)
 
 
+def code_of(results: dict[str, Any]) -> int:
+    return exit_code(result["status"] for result in results.values())
+
+
 def files_in(folder: Path) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
 def test_a_study(study: Path, model: Model) -> None:
-    results = run(study, model)
+    results = run(study, model, preview=True)
     out = study.parent / "out"
     by_status = {case.rsplit("-", 1)[0]: result["status"] for case, result in results.items()}
     assert by_status == {"scan": "done", "MR-3-crop": "done", "CT-3-body": "skipped"}
-    assert exit_code(list(results.values())) == 0
+    assert code_of(results) == 0
     assert sorted(path.name for path in out.iterdir()) == sorted(results)
     for case, result in results.items():
-        assert list(result) == KEYS
         hashes = {
             name: hashlib.sha256((out / case / name).read_bytes()).hexdigest()
             for name in files_in(out / case)
@@ -137,6 +129,7 @@ def test_the_account_of_a_done_case(study: Path, model: Model) -> None:
         "memory": None,
         "repair_uids": False,
         "resample_tilt": False,
+        "preview": False,
     }
     assert (result["engine"], result["precision"]) == ("openvino", "fp32")
     assert (result["threads"], result["tile_step"]) == (1, 0.5)
@@ -170,7 +163,7 @@ def test_a_series_outside_the_training_range_is_skipped_unless_named(
     dicom_files.write_series(tmp_path / "in", scan(shape), dicom_files.lps_affine(spacing))
     result = only(run(tmp_path / "in", model))
     assert (result["status"], result["code"]) == ("skipped", code)
-    assert exit_code([result]) == 1
+    assert exit_code([result["status"]]) == 1
     named = only(run(tmp_path / "in", model, "3"))
     assert named["status"] == "done"
     assert [flag for flag in named["flags"] if flag.startswith("outside-training: ")]
@@ -187,8 +180,8 @@ def test_a_mask_without_a_label_is_empty_and_no_failure(tmp_path: Path, model: M
     write_nifti(tmp_path / "in" / "dark.nii.gz", np.zeros(SHAPE, np.int16))
     result = only(run(tmp_path / "in", model))
     assert (result["status"], [label["voxels"] for label in result["labels"]]) == ("empty", [0, 0])
-    assert files_in(tmp_path / "out" / "dark") == ["mask.nii.gz", "preview.png", "result.json"]
-    assert exit_code([result]) == 0
+    assert files_in(tmp_path / "out" / "dark") == ["mask.nii.gz", "result.json"]
+    assert exit_code([result["status"]]) == 0
     assert only(run(tmp_path / "in", model))["reused"]
 
 
@@ -243,7 +236,7 @@ class TestReuse:
     def test_the_formats(self, scan_file: Path, model: Model) -> None:
         assert self.redone(scan_file, model, formats=("nifti",))
 
-    @pytest.mark.parametrize("name", ["mask.nii.gz", "preview.png"])
+    @pytest.mark.parametrize("name", ["mask.nii.gz"])
     def test_a_written_file(self, scan_file: Path, model: Model, name: str) -> None:
         written = scan_file.parent.parent / "out" / "scan" / name
         content = written.read_bytes()
@@ -270,11 +263,11 @@ def test_a_format_that_the_source_can_t_have(tmp_path: Path, model: Model) -> No
     write_nifti(tmp_path / "in" / "scan.nii.gz", scan(SHAPE))
     result = only(run(tmp_path / "in", model, formats=("seg",)))
     assert (result["status"], result["code"]) == ("failed", "no-source-series")
-    assert files_in(tmp_path / "out" / "scan") == ["preview.png", "result.json"]
-    assert exit_code([result]) == 1
+    assert files_in(tmp_path / "out" / "scan") == ["result.json"]
+    assert exit_code([result["status"]]) == 1
     both = only(run(tmp_path / "in", model, formats=("seg", "nifti")))
     assert (both["status"], both["code"]) == ("failed", "no-source-series")
-    assert sorted(both["files"]) == ["mask.nii.gz", "preview.png"]
+    assert sorted(both["files"]) == ["mask.nii.gz"]
 
 
 class TestBlankUids:
@@ -295,14 +288,14 @@ class TestBlankUids:
     def test_by_default_the_seg_is_left_out_with_a_flag(self, series: Path, model: Model) -> None:
         result = only(run(series, model))
         assert result["status"] == "done"
-        assert sorted(result["files"]) == ["mask.nii.gz", "preview.png"]
+        assert sorted(result["files"]) == ["mask.nii.gz"]
         assert [flag for flag in result["flags"] if flag.startswith("seg: no-identity: ")]
         assert [flag for flag in result["flags"] if flag.startswith("note: ") and "UID" in flag]
 
     def test_where_it_was_asked_for_the_case_is_failed(self, series: Path, model: Model) -> None:
         result = only(run(series, model, formats=("nifti", "seg")))
         assert (result["status"], result["code"]) == ("failed", "no-identity")
-        assert sorted(result["files"]) == ["mask.nii.gz", "preview.png"]
+        assert sorted(result["files"]) == ["mask.nii.gz"]
 
     def test_a_repaired_copy_is_what_the_seg_refers_to(self, series: Path, model: Model) -> None:
         result = only(run(series, model, repair_uids=True))
@@ -319,7 +312,7 @@ class TestBlankUids:
         assert sum(name.startswith("series/") for name in result["files"]) == SHAPE[2]
         assert only(run(series, model, repair_uids=True))["reused"]
         # Without the copy the next run leaves none of it behind.
-        assert sorted(only(run(series, model))["files"]) == ["mask.nii.gz", "preview.png"]
+        assert sorted(only(run(series, model))["files"]) == ["mask.nii.gz"]
         assert not (out / "series").exists()
 
     def test_a_series_that_cannot_be_repaired_still_gets_its_nifti(self, series: Path, model: Model) -> None:
@@ -329,7 +322,7 @@ class TestBlankUids:
             dataset.save_as(path, enforce_file_format=False)
         result = only(run(series, model, repair_uids=True))
         assert result["status"] == "done"
-        assert sorted(result["files"]) == ["mask.nii.gz", "preview.png"]
+        assert sorted(result["files"]) == ["mask.nii.gz"]
         assert [flag for flag in result["flags"] if flag.startswith("repair-uids: SOP class UID is blank")]
 
     def test_uids_that_are_there_but_not_unique_are_not_repaired(self, series: Path, model: Model) -> None:
@@ -340,7 +333,7 @@ class TestBlankUids:
             dataset.save_as(path)
         result = only(run(series, model, repair_uids=True))
         assert result["status"] == "done"
-        assert sorted(result["files"]) == ["mask.nii.gz", "preview.png"]
+        assert sorted(result["files"]) == ["mask.nii.gz"]
 
 
 def test_an_error_of_a_writer_leaves_nothing_half_written(
@@ -349,8 +342,7 @@ def test_an_error_of_a_writer_leaves_nothing_half_written(
     def breaks(labels: Any, path: Path) -> tuple[str, ...]:
         raise MemoryError("out of memory\nin a codec")
 
-    seg = FORMATS["seg"]
-    monkeypatch.setitem(FORMATS, "seg", (seg[0], breaks))
+    monkeypatch.setattr("volseg.export.dicom_seg.write", breaks)
     with caplog.at_level(logging.CRITICAL):
         results = run(study, model)
     case = next(name for name in results if name.startswith("MR-"))
@@ -360,7 +352,7 @@ def test_an_error_of_a_writer_leaves_nothing_half_written(
     folder = study.parent / "out" / case
     assert files_in(folder) == ["mask.nii.gz", "result.json"]
     assert list(results[case]["files"]) == ["mask.nii.gz"]
-    monkeypatch.setitem(FORMATS, "seg", seg)
+    monkeypatch.undo()
     assert run(study, model)[case]["status"] == "done"
 
 
@@ -372,14 +364,14 @@ def test_the_result_is_the_last_file(tmp_path: Path, model: Model, monkeypatch: 
         assert not (tmp_path / "out" / "scan" / "result.json").exists()
         raise KeyboardInterrupt
 
-    assert only(run(tmp_path / "in", model))["status"] == "done"
+    assert only(run(tmp_path / "in", model, preview=True))["status"] == "done"
     (tmp_path / "out" / "scan" / "preview.png").unlink()
-    monkeypatch.setattr(volseg.report.pictures, "write_preview", killed)
+    monkeypatch.setattr(volseg.export.preview, "write_preview", killed)
     with pytest.raises(KeyboardInterrupt):
-        run(tmp_path / "in", model)
+        run(tmp_path / "in", model, preview=True)
     assert "result.json" not in files_in(tmp_path / "out" / "scan")
     monkeypatch.undo()
-    assert "reused" not in only(run(tmp_path / "in", model))
+    assert "reused" not in only(run(tmp_path / "in", model, preview=True))
 
 
 def test_refused_cases_are_accounted_for_and_tried_again(tmp_path: Path, model: Model) -> None:
@@ -393,7 +385,7 @@ def test_refused_cases_are_accounted_for_and_tried_again(tmp_path: Path, model: 
         assert (refused["status"], refused["code"], refused["files"]) == ("refused", "unreadable", {})
         assert files_in(tmp_path / "out" / "scan") == ["result.json"]
         assert results["good"]["reused"]
-        assert exit_code(list(results.values())) == 1
+        assert code_of(results) == 1
     (tmp_path / "in" / "scan.nii.gz").write_bytes(whole)
     assert run(tmp_path / "in", model)["scan"]["status"] == "done"
 
@@ -407,13 +399,13 @@ def test_a_series_with_a_gap_is_refused_by_its_code(tmp_path: Path, model: Model
 
 
 @pytest.mark.parametrize("statuses", [["done"], ["empty"], ["done", "skipped"], ["empty", "skipped", "done"]])
-def test_exit_code_0(statuses: list[str]) -> None:
-    assert exit_code([{"status": status} for status in statuses]) == 0
+def test_exit_code_0(statuses: list[Status]) -> None:
+    assert exit_code(statuses) == 0
 
 
 @pytest.mark.parametrize("statuses", [[], ["skipped"], ["done", "refused"], ["done", "failed"], ["refused"]])
-def test_exit_code_1(statuses: list[str]) -> None:
-    assert exit_code([{"status": status} for status in statuses]) == 1
+def test_exit_code_1(statuses: list[Status]) -> None:
+    assert exit_code(statuses) == 1
 
 
 class TestWrongCalls:

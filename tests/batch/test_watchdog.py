@@ -9,12 +9,10 @@ from pathlib import Path
 import pytest
 
 import volseg.batch.runner
-import volseg.report.pictures
+import volseg.export.preview
+from tests.helpers.batch import segment
 from tests.tiny import scan, threshold_model, write_nifti
-from volseg.batch.case import Job
-from volseg.batch.runner import run_batch
 from volseg.batch.watchdog import Watchdog
-from volseg.inference.options import Options
 from volseg.inference.predictor import load_model
 
 QUIET_S = 0.08
@@ -115,11 +113,9 @@ def test_a_batch_says_which_stage_of_which_case_stopped(tmp_path: Path, monkeypa
             told.wait_for(1)
         path.write_bytes(b"x")
 
-    monkeypatch.setattr(volseg.report.pictures, "write_preview", stops)
+    monkeypatch.setattr(volseg.export.preview, "write_preview", stops)
     monkeypatch.setattr(volseg.batch.runner, "Watchdog", lambda stalled: Watchdog(stalled, QUIET_S))
-    job = Job(model=load_model(tmp_path / "model"), options=Options())
-    results = run_batch(
-        tmp_path / "in", tmp_path / "out", job, before=lambda *_: None, after=lambda _: None, stalled=told
-    )
+    model = load_model(tmp_path / "model")
+    results = segment(tmp_path / "in", tmp_path / "out", model, preview=True, told={"stalled": told})
     assert ("a", "write") in [line[:2] for line in told.lines]
     assert [result["status"] for result in results] == ["done", "done"]

@@ -10,12 +10,12 @@ import nibabel
 import numpy as np
 import pytest
 
-import volseg.report.pictures
 from tests import dicom_files
 from tests.command import Command
 from tests.tiny import scan, threshold_model, thresholded, write_nifti
 from volseg.cli.predict import _outcome
 from volseg.models.folder import weight_file
+from volseg.results.case import CaseResult, LabelResult
 
 SHAPE = (35, 44, 33)
 
@@ -38,12 +38,6 @@ def ct_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models") / "ct"
     threshold_model(folder, window=[256, 256, 20], tile_step=1)
     return folder
-
-
-@pytest.fixture(autouse=True)
-def no_pictures(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
-    """A picture takes longer than all else here."""
-    monkeypatch.setattr(volseg.report.pictures, "write_preview", lambda *given: given[-1].write_bytes(b"x"))
 
 
 def result_of(folder: Path) -> dict[str, Any]:
@@ -80,7 +74,7 @@ def test_a_real_series_with_blank_uids(volseg_: Command, shared_data: Path, tmp_
     import pydicom
 
     series = shared_data / "dicom" / "ct_512"
-    call = ("predict", series, "--model", ct_model)
+    call = ("predict", "--no-preview", series, "--model", ct_model)
     done = volseg_(*call, "-o", tmp_path / "unnamed")
     assert (done.code, done.out) == (1, f"{tmp_path / 'unnamed'}: 1 skipped\n")
     (case,) = (path.name for path in (tmp_path / "unnamed").iterdir())
@@ -90,7 +84,7 @@ def test_a_real_series_with_blank_uids(volseg_: Command, shared_data: Path, tmp_
     assert f"failed   {case}  no-identity: " in done.err
     assert "--repair-uids" in done.err
     result = result_of(tmp_path / "both" / case)
-    assert (result["status"], sorted(result["files"])) == ("failed", ["mask.nii.gz", "preview.png"])
+    assert (result["status"], sorted(result["files"])) == ("failed", ["mask.nii.gz"])
     mask = nibabel.load(tmp_path / "both" / case / "mask.nii.gz")
     assert mask.shape == (512, 512, 20)
 
@@ -105,7 +99,7 @@ def test_a_real_series_with_blank_uids(volseg_: Command, shared_data: Path, tmp_
 
 def test_seg_of_a_nifti_file(volseg_: Command, tmp_path: Path, model: Path) -> None:
     source = write_nifti(tmp_path / "scan.nii.gz", scan(SHAPE))
-    done = volseg_("predict", source, "-o", tmp_path / "out", "--model", model, "--format", "seg")
+    done = volseg_("predict", "--no-preview", source, "-o", tmp_path / "out", "--model", model, "--format", "seg")
     assert done.code == 1
     assert "failed   scan  no-source-series: " in done.err
     assert done.out == f"{tmp_path / 'out'}: 1 refused or failed\n"
@@ -147,7 +141,7 @@ def test_bad_input_is_refused_file_by_file_and_the_good_is_done(
     source = tmp_path / "in"
     expected = spoil(source)
     write_nifti(source / "good.nii.gz", scan(SHAPE))
-    done = volseg_("predict", source, "-o", tmp_path / "out", "--model", model)
+    done = volseg_("predict", "--no-preview", source, "-o", tmp_path / "out", "--model", model)
     assert done.code == 1
     results = {r["source"]["path"]: r for r in (result_of(path) for path in (tmp_path / "out").iterdir())}
     assert results["good.nii.gz"]["status"] == "done"
@@ -167,7 +161,7 @@ def test_bad_input_is_refused_file_by_file_and_the_good_is_done(
 @pytest.mark.parametrize("name", ["cut.nii.gz", "text.nii", "flat.nii.gz", "zero.nii", "nan.nii", "note.dcm"])
 def test_a_bad_file_alone_gives_1_and_one_line(volseg_: Command, tmp_path: Path, model: Path, name: str) -> None:
     code = spoil(tmp_path / "in")[name]
-    done = volseg_("predict", tmp_path / "in" / name, "-o", tmp_path / "out", "--model", model)
+    done = volseg_("predict", "--no-preview", tmp_path / "in" / name, "-o", tmp_path / "out", "--model", model)
     assert done.code == 1
     (line,) = (line for line in done.err.splitlines() if not line.startswith("["))
     assert line.startswith("refused ")
@@ -179,7 +173,7 @@ def test_a_bad_file_alone_gives_1_and_one_line(volseg_: Command, tmp_path: Path,
 def test_a_folder_without_an_image(volseg_: Command, tmp_path: Path, model: Path) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "notes.txt").write_text("nothing")
-    done = volseg_("predict", tmp_path / "in", "-o", tmp_path / "out", "--model", model)
+    done = volseg_("predict", "--no-preview", tmp_path / "in", "-o", tmp_path / "out", "--model", model)
     assert (done.code, done.out) == (1, "")
     assert done.err.count("\n") == 1
     assert done.err.startswith(f"volseg: {tmp_path / 'in'}: holds no image (notes.txt: ")
@@ -204,7 +198,7 @@ def test_a_wrong_call_gives_2_in_one_line_and_writes_nothing(
     volseg_: Command, tmp_path: Path, model: Path, arguments: tuple[object, ...], problem: str
 ) -> None:
     source = write_nifti(tmp_path / "scan.nii.gz", scan((8, 9, 10)))
-    done = volseg_("predict", source, "-o", tmp_path / "out", "--model", model, *arguments)
+    done = volseg_("predict", "--no-preview", source, "-o", tmp_path / "out", "--model", model, *arguments)
     assert (done.code, done.out) == (2, "")
     assert done.err.startswith("volseg: ")
     assert done.err.count("\n") == 1
@@ -213,10 +207,10 @@ def test_a_wrong_call_gives_2_in_one_line_and_writes_nothing(
 
 
 def test_an_input_that_isn_t_there_and_an_output_inside(volseg_: Command, tmp_path: Path, model: Path) -> None:
-    done = volseg_("predict", tmp_path / "absent", "-o", tmp_path / "out", "--model", model)
+    done = volseg_("predict", "--no-preview", tmp_path / "absent", "-o", tmp_path / "out", "--model", model)
     assert (done.code, done.err) == (2, f"volseg: {tmp_path / 'absent'}: no such file or folder\n")
     write_nifti(tmp_path / "in" / "scan.nii.gz", scan((8, 9, 10)))
-    done = volseg_("predict", tmp_path / "in", "-o", tmp_path / "in" / "out", "--model", model)
+    done = volseg_("predict", "--no-preview", tmp_path / "in", "-o", tmp_path / "in" / "out", "--model", model)
     assert done.code == 2
     assert "lies inside the input" in done.err
     assert files_in(tmp_path / "in") == ["scan.nii.gz"]
@@ -229,7 +223,7 @@ def test_a_model_with_a_changed_weight_file(volseg_: Command, tmp_path: Path) ->
     content[-1] ^= 1
     file.write_bytes(content)
     source = write_nifti(tmp_path / "scan.nii.gz", scan((8, 9, 10)))
-    done = volseg_("predict", source, "-o", tmp_path / "out", "--model", tmp_path / "m")
+    done = volseg_("predict", "--no-preview", source, "-o", tmp_path / "out", "--model", tmp_path / "m")
     assert (done.code, done.out) == (2, "")
     assert done.err.startswith(f"volseg: {file}: the weights were changed")
     assert done.err.count("\n") == 1
@@ -265,7 +259,7 @@ def test_a_terminal_shows_the_windows(
 ) -> None:
     source = write_nifti(tmp_path / "scan.nii.gz", scan(SHAPE))
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
-    done = volseg_("predict", source, "--model", model, "-o", tmp_path / "out")
+    done = volseg_("predict", "--no-preview", source, "--model", model, "-o", tmp_path / "out")
     lines = done.err.split("\r\033[K")
     assert lines[:3] == ["", "[1/1] scan", "[1/1] scan: 1 of 8 windows"]
     assert "[1/1] scan: 8 of 8 windows" in lines
@@ -274,14 +268,14 @@ def test_a_terminal_shows_the_windows(
 
 def test_many_labels_take_one_line_of_a_terminal() -> None:
     volumes = [0.0, *(float(number) for number in range(1, 117))]
-    labels = [
-        {"value": value, "name": f"c{value}", "volume_ml": volume, "voxels": round(volume)}
+    labels = tuple(
+        LabelResult(value=value, name=f"c{value}", volume_ml=volume, voxels=round(volume))
         for value, volume in enumerate(volumes, start=1)
-    ]
-    shown = _outcome({"status": "done", "labels": labels}, Path())
+    )
+    shown = _outcome(CaseResult(case="a", status="done", labels=labels), Path())
     assert shown.startswith("c2 1.00 ml, c3 2.00 ml, ")
     assert shown.endswith("c7 6.00 ml and 110 more labels")
-    few = _outcome({"status": "empty", "labels": labels[:1]}, Path())
+    few = _outcome(CaseResult(case="a", status="empty", labels=labels[:1]), Path())
     assert few == "c1 0.00 ml"
 
 

@@ -64,7 +64,7 @@ def test_nifti(tmp_path: Path, threshold: Model, orientation: str, oblique: bool
     affine = affine_of(orientation, dicom_files.rotation(12, -17, 9) if oblique else None)
     array = scan(SHAPE, seed=ORIENTATIONS.index(orientation))
     source = write_nifti(tmp_path / "scan.nii.gz", array, affine)
-    threshold.predict(volseg.load(source)).save(tmp_path / "mask.nii.gz")
+    volseg.save(threshold.predict(volseg.load(source)), tmp_path / "mask.nii.gz")
     mask = nibabel.load(tmp_path / "mask.nii.gz")
     assert mask.shape == SHAPE
     assert np.abs(mask.affine - nibabel.load(source).affine).max() <= 1e-4
@@ -85,8 +85,8 @@ def test_dicom(tmp_path: Path, threshold: Model, orientation: str, angles: tuple
         affine_ras = affine_ras @ np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, -1, SHAPE[2] - 1], [0, 0, 0, 1]])
 
     labels = threshold.predict(volseg.load(tmp_path / "series"))
-    labels.save(tmp_path / "mask.nii.gz")
-    labels.save(tmp_path / "mask.dcm")
+    volseg.save(labels, tmp_path / "mask.nii.gz")
+    volseg.save(labels, tmp_path / "mask.dcm")
 
     mask = nibabel.load(tmp_path / "mask.nii.gz")
     assert mask.shape == SHAPE

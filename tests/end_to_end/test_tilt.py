@@ -12,7 +12,7 @@ import numpy as np
 import pydicom
 import pytest
 
-import volseg.report.pictures
+import volseg.export.preview
 from tests import dicom_files
 from tests.command import Command
 from tests.tiny import Array, model_of, scan, threshold_recipe, threshold_weights, thresholded
@@ -176,7 +176,7 @@ def test_the_picture_is_drawn_on_straight_slices(
         shown.append((volume.geometry, labels.geometry))
         path.write_bytes(b"x")
 
-    monkeypatch.setattr(volseg.report.pictures, "write_preview", record)
+    monkeypatch.setattr(volseg.export.preview, "write_preview", record)
     dicom_files.write_series(tmp_path / "in", scan(SHAPE), leaning(15, 1, 2.5), modality="CT")
     volseg_("predict", tmp_path / "in", "-o", tmp_path / "out", "--model", model, "--resample-tilt")
     ((scan_grid, mask_grid),) = shown
@@ -201,6 +201,6 @@ def test_in_python(tmp_path: Path, model: Path) -> None:
     scan_volume: Volume = volseg.load(tmp_path / "in", resample_tilt=True)
     labels = volseg.load_model(model).predict(scan_volume)
     assert isinstance(volseg.load_model(model), Model)
-    labels.save(tmp_path / "mask.nii.gz")
-    labels.save(tmp_path / "mask.seg.dcm")
+    volseg.save(labels, tmp_path / "mask.nii.gz")
+    volseg.save(labels, tmp_path / "mask.seg.dcm")
     check_files(tmp_path, thresholded(array), affine)

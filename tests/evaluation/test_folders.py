@@ -15,6 +15,8 @@ from volseg.evaluation import Evaluation, evaluate_folders, evaluate_pair
 from volseg.evaluation.tables import as_json, document, write_tables
 from volseg.evaluation.terminal import render, volume
 from volseg.geometry import Geometry
+from volseg.results.case import CaseResult, LabelResult
+from volseg.results.case import write as write_result
 from volseg.volume import Label, LabelVolume
 
 #: A voxel has 12 mm3.
@@ -107,8 +109,8 @@ def folders(tmp_path: Path) -> tuple[Path, Path]:
     (tmp_path / "data" / "dataset.json").write_text(
         '{"labels": {"0": "background", "1": "Anterior", "2": "Posterior"}}'
     )
-    result = {"labels": [{"value": 1, "name": "anterior part"}, {"value": 2, "name": "Head"}]}
-    (out / "a" / "result.json").write_text(json.dumps(result))
+    named = (LabelResult(value=1, name="anterior part"), LabelResult(value=2, name="Head"))
+    write_result(out / "a", CaseResult(case="a", status="done", labels=named))
     return out, labels
 
 

@@ -22,6 +22,8 @@ from volseg.evaluation.pairs import (
     read_mask,
     read_pair,
 )
+from volseg.results.case import CaseResult, LabelResult
+from volseg.results.case import write as write_result
 
 AFFINE = np.array([[-1.5, 0, 0, 10], [0, 2, 0, -20], [0, 0, 4, 30], [0, 0, 0, 1]], dtype=float)
 
@@ -54,8 +56,7 @@ def test_what_has_no_partner_is_listed_with_the_reason(tmp_path: Path) -> None:
         write(predicted / name)
     for name in ("a", "gone", "refused", "seg-only"):
         write(reference / f"{name}.nii.gz")
-    (predicted / "refused").mkdir()
-    (predicted / "refused" / "result.json").write_text('{"status": "refused", "reason": "the spacing is 9 mm"}')
+    write_result(predicted / "refused", CaseResult(case="refused", status="refused", reason="the spacing is 9 mm"))
     (predicted / "seg-only").mkdir()
     pairs, alone = find_pairs(predicted, reference)
     assert [pair.case for pair in pairs] == ["a"]
@@ -70,8 +71,7 @@ def test_what_has_no_partner_is_listed_with_the_reason(tmp_path: Path) -> None:
 
 def test_a_skipped_series_of_a_study_needs_no_reference(tmp_path: Path) -> None:
     write(tmp_path / "out" / "a" / "mask.nii.gz")
-    (tmp_path / "out" / "skipped").mkdir()
-    (tmp_path / "out" / "skipped" / "result.json").write_text('{"status": "skipped", "reason": "a CT"}')
+    write_result(tmp_path / "out" / "skipped", CaseResult(case="skipped", status="skipped", reason="a CT"))
     write(tmp_path / "labels" / "a.nii.gz")
     assert find_pairs(tmp_path / "out", tmp_path / "labels")[1] == []
 
@@ -146,7 +146,7 @@ def test_names_from_a_dataset(tmp_path: Path, labels: dict[str, object]) -> None
 
 
 def test_names_from_a_result(tmp_path: Path) -> None:
-    (tmp_path / "result.json").write_text('{"labels": [{"value": 3, "name": "Spleen", "voxels": 9}]}')
+    write_result(tmp_path, CaseResult(case="a", status="done", labels=(LabelResult(value=3, name="Spleen", voxels=9),)))
     assert names_beside_prediction(tmp_path / "mask.nii.gz") == {3: "Spleen"}
     assert names_beside_reference(tmp_path / "mask.nii.gz") == {3: "Spleen"}
     assert names_beside_prediction(tmp_path / "other.nii.gz") == {}
@@ -176,8 +176,8 @@ def nifti_like(path: Path, array: npt.NDArray[np.uint8], labels: dict[int, str])
     """Mask in the folder of a case, on the grid of that series."""
     path.parent.mkdir(parents=True, exist_ok=True)
     nib.save(nib.Nifti1Image(array, np.diag([-1, -1, 1, 1]) @ lps_affine()), path)
-    listed = [{"value": value, "name": name} for value, name in labels.items()]
-    (path.parent / "result.json").write_text(json.dumps({"labels": listed}))
+    listed = tuple(LabelResult(value=value, name=name) for value, name in labels.items())
+    write_result(path.parent, CaseResult(case=path.parent.name, status="done", labels=listed))
     return path
 
 

@@ -17,6 +17,7 @@ from volseg.inference.probabilities import SigmoidOutput, SoftmaxOutput
 from volseg.inference.quality import Agreement, Confidence, border_sides, quality_flags
 from volseg.inference.stream import stream
 from volseg.preprocess.grid import Box
+from volseg.results.case import LabelResult
 from volseg.volume import Label, LabelVolume, Source
 
 EVERY = torch.ones(3, dtype=torch.bool)
@@ -137,9 +138,9 @@ def test_sides_of_the_scan_that_labels_touch() -> None:
     assert border_sides(single) == {1: "LRPAIS"}
 
 
-def found(**changes: Any) -> dict[str, Any]:
-    good = {"name": "liver", "volume_ml": 1500.0, "voxels": 9, "confidence": 0.95, "agreement": 0.95}
-    return good | {"touches_border": []} | changes
+def found(**changes: Any) -> LabelResult:
+    good = LabelResult(value=1, name="liver", volume_ml=1500.0, voxels=9, confidence=0.95, agreement=0.95)
+    return good.model_copy(update=changes)
 
 
 def test_nothing_unusual_raises_no_flag() -> None:

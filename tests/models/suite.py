@@ -20,9 +20,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from tests.helpers.batch import segment
 from tests.inference import oracle
-from volseg.batch.case import Job
-from volseg.batch.runner import run_batch
 from volseg.inference.engines import Engine, Precision
 from volseg.inference.engines.head import Head
 from volseg.inference.engines.stage1 import Stage1Engine
@@ -114,8 +113,7 @@ def compare(archive: Path, folder: Path) -> Compared:
     """Import a recorded model, segment its scan from file to file, and read all masks."""
     kind = unpacked(archive, folder)
     model = load_model(import_nnunet(results_of(kind), kind / "model").path)
-    job = Job(model=model, options=Options(), formats=("nifti",))
-    (result,) = run_batch(kind / "images", kind / "out", job, before=lambda *_: None, after=lambda _: None)
+    (result,) = segment(kind / "images", kind / "out", model, formats=("nifti",))
     if result["status"] != "done":
         raise RuntimeError(f"{archive.stem}: {result['status']}: {result['reason']}")
     mask = nibabel.load(kind / "out" / result["case"] / "mask.nii.gz")

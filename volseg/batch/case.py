@@ -7,36 +7,33 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 import volseg
-from volseg.batch.ledger import PREVIEW, Status, discard, file_hashes, reusable, write_result
+from volseg.batch.ledger import discard, file_hashes, reusable
 from volseg.batch.watchdog import Watchdog
-from volseg.errors import ExportError, RefusalError, UsageError
-from volseg.export import FORMATS
-from volseg.export.maps import write_maps
-from volseg.geometry import Geometry
+from volseg.errors import ExportError, RefusalError
+from volseg.export.outputs import FinishedCase, check_formats, chosen
 from volseg.inference.engines import Engine
 from volseg.inference.fit import Mismatch
 from volseg.inference.memory import Plan
 from volseg.inference.options import Options
 from volseg.inference.predictor import Model, Prediction, Ready
 from volseg.inference.quality import border_sides, quality_flags
-from volseg.inference.restore import on_grid
 from volseg.inference.stream import Streamed
 from volseg.loaders import Candidate
 from volseg.machine import peak_memory_mb
 from volseg.resample import tilt_degrees
+from volseg.results import case as results
+from volseg.results.case import CaseResult, GeometryResult, LabelResult, ModelIdentity, SourceResult, Status
+from volseg.results.settings import Settings
 from volseg.volume import Volume
 
 log = logging.getLogger(__name__)
-
-#: Folder, inside a case's, of the copy that --repair-uids makes.
-REPAIRED = "series"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,11 +45,13 @@ class Job:
     model, options
         What segments, and how.
     formats
-        Formats by their names in `volseg.export.FORMATS`, or None: NIfTI, and SEG where the source is DICOM.
+        Formats by their names in `volseg.export.outputs`, or None: those that the source has by default.
     repair_uids
         Write a copy of a series whose UIDs are blank, and refer to that.
     resample_tilt
         Put a series with a gantry tilt onto straight slices for the network.
+    preview
+        Draw a picture of each.
     """
 
     model: Model
@@ -60,35 +59,36 @@ class Job:
     formats: tuple[str, ...] | None = None
     repair_uids: bool = False
     resample_tilt: bool = False
+    preview: bool = True
 
     def __post_init__(self) -> None:
-        if unknown := [name for name in self.formats or () if name not in FORMATS]:
-            raise UsageError(f"no format {', '.join(unknown)}; formats are {', '.join(FORMATS)}")
+        check_formats(self.formats)
 
-    def as_json(self) -> dict[str, Any]:
-        """The part of ``result.json`` that says what was asked for."""
+    @property
+    def identity(self) -> ModelIdentity:
+        """The model, for ``result.json``."""
+        return ModelIdentity(name=self.model.name, version=self.model.version, sha256=self.model.sha256)
+
+    def settings(self) -> Settings:
+        """What was asked for, with what the model says where that was left to it."""
         model, options = self.model, self.options
-        mirroring = model.recipe.mirroring.use if options.mirroring is None else options.mirroring
-        return {
-            "volseg": volseg.__version__,
-            "model": {"name": model.name, "version": model.version, "sha256": model.sha256},
-            "options": {
-                "formats": None if self.formats is None else list(self.formats),
-                "tta": mirroring,
-                "tile_step": options.tile_step,
-                "coarse_to_fine": options.coarse_to_fine,
-                "folds": list(model.folds(options)),
-                "engine": options.engine,
-                "precision": options.precision,
-                "device": options.device,
-                "labels": [label.name for label in model.wanted(options)] if options.labels else None,
-                "probabilities": options.probabilities,
-                "entropy": options.entropy,
-                "memory": options.memory,
-                "repair_uids": self.repair_uids,
-                "resample_tilt": self.resample_tilt,
-            },
-        }
+        return Settings(
+            formats=self.formats,
+            tta=model.recipe.mirroring.use if options.mirroring is None else options.mirroring,
+            tile_step=options.tile_step,
+            coarse_to_fine=options.coarse_to_fine,
+            folds=model.folds(options),
+            engine=options.engine,
+            precision=options.precision,
+            device=options.device,
+            labels=tuple(label.name for label in model.wanted(options)) if options.labels else None,
+            probabilities=options.probabilities,
+            entropy=options.entropy,
+            memory=options.memory,
+            repair_uids=self.repair_uids,
+            resample_tilt=self.resample_tilt,
+            preview=self.preview,
+        )
 
 
 @dataclass
@@ -104,49 +104,40 @@ class Account:
     windows: int = 0
     #: None of a case that the network didn't see.
     engine: Engine | None = None
-    labels: list[dict[str, Any]] = field(default_factory=list)
+    labels: tuple[LabelResult, ...] = ()
     files: dict[str, str] = field(default_factory=dict)
     #: Of the thread that makes this, in which the network runs.
     threads: int = field(default_factory=torch.get_num_threads)
 
-    def result(self, status: Status, code: str | None = None, reason: str | None = None) -> dict[str, Any]:
+    def result(self, status: Status, code: str | None = None, reason: str | None = None) -> CaseResult:
         """Return the content of ``result.json``."""
         candidate, job = self.candidate, self.job
-        return {
-            "case": candidate.name,
-            "status": status,
-            "code": code,
-            "reason": reason,
-            "source": {
-                "kind": candidate.kind,
-                "path": candidate.as_json(self.root)["path"],
-                "series_uid": candidate.series_uid,
-                "sha256": self.sha256,
-            },
-            "geometry": _geometry(candidate.geometry),
-            **job.as_json(),
-            "engine": None if self.engine is None else self.engine.name,
-            "precision": None if self.engine is None else self.engine.precision,
-            "threads": self.threads,
-            "windows": self.windows,
-            "tile_step": job.options.tile_step or job.model.recipe.tile_step,
-            "seconds": self.seconds,
-            "peak_memory_mb": peak_memory_mb(),
-            "labels": self.labels,
-            "flags": self.flags,
-            "files": self.files,
-        }
-
-
-def _geometry(geometry: Geometry | None) -> dict[str, Any] | None:
-    if geometry is None:
-        return None
-    return {
-        "shape": list(geometry.shape),
-        "spacing_mm": list(geometry.spacing_mm),
-        "affine": geometry.affine.tolist(),
-        "orientation": geometry.orientation,
-    }
+        return CaseResult(
+            case=candidate.name,
+            status=status,
+            code=code,
+            reason=reason,
+            source=SourceResult(
+                kind=candidate.kind,
+                path=candidate.as_json(self.root)["path"],
+                series_uid=candidate.series_uid,
+                sha256=self.sha256,
+            ),
+            geometry=None if candidate.geometry is None else GeometryResult.of(candidate.geometry),
+            volseg=volseg.__version__,
+            model=job.identity,
+            options=job.settings(),
+            engine=None if self.engine is None else self.engine.name,
+            precision=None if self.engine is None else self.engine.precision,
+            threads=self.threads,
+            windows=self.windows,
+            tile_step=job.options.tile_step or job.model.recipe.tile_step,
+            seconds=dict(self.seconds),
+            peak_memory_mb=peak_memory_mb(),
+            labels=self.labels,
+            flags=tuple(self.flags),
+            files=dict(self.files),
+        )
 
 
 class Case:
@@ -177,7 +168,7 @@ class Case:
         self.candidate, self.job, self.wrong = candidate, job, wrong
         self._folder, self._watchdog = out / candidate.name, watchdog
         self._account = Account(candidate, root, job)
-        self._result: dict[str, Any] | None = None
+        self._result: CaseResult | None = None
         self._ready: Ready | None = None
         self._segmented: tuple[Volume, Streamed] | None = None
 
@@ -195,8 +186,8 @@ class Case:
                 return
             volume = self._timed("load", lambda: self.candidate.load(resample_tilt=job.resample_tilt))
             account.sha256 = volume.source.sha256
-            if earlier := reusable(self._folder, job.as_json(), volume.source.sha256):
-                self._result = {**earlier, "reused": True}
+            if earlier := reusable(self._folder, account.result("done")):
+                self._result = earlier.model_copy(update={"reused": True})
             elif not stop.is_set():
                 account.flags += _flags(self.candidate, volume, job.model)
                 with self._watchdog.stage(self.candidate.name, "preprocess"):
@@ -204,7 +195,7 @@ class Case:
 
     def run(self) -> None:
         """Take away what an earlier run left, and segment it where it is prepared."""
-        if self._result is not None and self._result.get("reused"):
+        if self._result is not None and self._result.reused:
             return
         with self._accounted():
             discard(self._folder)
@@ -219,29 +210,37 @@ class Case:
                 self._account.seconds |= ready.seconds
                 self._segmented = ready.volume, streamed
 
-    def write(self) -> dict[str, Any]:
+    def write(self) -> CaseResult:
         """Post-process and write what was segmented, then ``result.json``, and return the result."""
         if self._segmented is not None:
             (volume, streamed), self._segmented = self._segmented, None
             with self._accounted():
                 self._result = self._finished(volume, streamed)
         assert self._result is not None  # or it was stopped
-        if not self._result.get("reused"):
-            write_result(self._folder, self._result)
+        if not self._result.reused:
+            results.write(self._folder, self._result)
         return self._result
 
-    def _finished(self, volume: Volume, streamed: Streamed) -> dict[str, Any]:
+    def _finished(self, volume: Volume, streamed: Streamed) -> CaseResult:
         account, folder = self._account, self._folder
         with self._watchdog.stage(self.candidate.name, "postprocess"):
             prediction = self.job.model.finish(streamed, self.job.options, volume.source.stored)
         account.seconds |= prediction.seconds
         account.labels = _found(prediction)
         account.flags += quality_flags(account.labels, self.job.model.trained_on.volumes_ml)
+        finished = FinishedCase(
+            candidate=self.candidate,
+            scan=volume,
+            mask=prediction.labels,
+            labels=account.labels,
+            maps=prediction.maps,
+            model=self.job.identity,
+        )
         folder.mkdir(parents=True, exist_ok=True)
-        problem = self._timed("write", lambda: _write(account, volume, prediction, folder))
+        problem = self._timed("write", lambda: _write(account, finished, folder))
         if problem is not None:
             return account.result("failed", problem.code, problem.reason)
-        return account.result("done" if any(label["voxels"] for label in account.labels) else "empty")
+        return account.result("done" if any(label.voxels for label in account.labels) else "empty")
 
     def _timed(self, stage: str, work: Callable[[], Any]) -> Any:
         """Run `work` and note how long it took."""
@@ -266,7 +265,7 @@ class Case:
             self._result = _stopped(self._account, error)
 
 
-def _stopped(account: Account, error: Exception) -> dict[str, Any]:
+def _stopped(account: Account, error: Exception) -> CaseResult:
     """Result of a case that an error ended: one case's, out of memory for example, isn't the end of a night's batch."""
     if isinstance(error, RefusalError):
         return account.result("refused", error.code, error.reason)
@@ -286,62 +285,39 @@ def _flags(candidate: Candidate, volume: Volume, model: Model) -> list[str]:
     return flags if mismatch is None else [*flags, f"outside-training: {mismatch.reason}"]
 
 
-def _found(prediction: Prediction) -> list[dict[str, Any]]:
-    """The labels for ``result.json``."""
+def _found(prediction: Prediction) -> tuple[LabelResult, ...]:
+    """Volume and quality of each label."""
     counts, sides = prediction.labels.voxel_counts(), border_sides(prediction.labels)
-    return [
-        {
-            "value": label.value,
-            "name": label.name,
-            "volume_ml": round(counts[label.value] * prediction.labels.geometry.voxel_volume_ml, 6),
-            "voxels": counts[label.value],
-            **asdict(prediction.quality[label.value]),
-            "touches_border": list(sides.get(label.value, "")),
-        }
+    return tuple(
+        LabelResult(
+            value=label.value,
+            name=label.name,
+            volume_ml=round(counts[label.value] * prediction.labels.geometry.voxel_volume_ml, 6),
+            voxels=counts[label.value],
+            confidence=prediction.quality[label.value].confidence,
+            agreement=prediction.quality[label.value].agreement,
+            touches_border=tuple(sides.get(label.value, "")),
+        )
         for label in prediction.labels.labels
-    ]
+    )
 
 
-def _write(account: Account, volume: Volume, prediction: Prediction, folder: Path) -> ExportError | None:
-    """Write every format, the maps and the preview, and return what kept something that was asked for from it.
+def _write(account: Account, case: FinishedCase, folder: Path) -> ExportError | None:
+    """Write every output, and return what kept one that was asked for from being written.
 
-    Each file is accounted for as soon as it is there, so that also a case that fails half-way names what it left.
+    Each is accounted for as soon as it is there, so that also a case that fails half-way names what it left.
     """
-    from volseg.report.pictures import write_preview
-
     problem: ExportError | None = None
-    job, labels = account.job, prediction.labels
-    if job.repair_uids and volume.source.dicom is not None and not volume.source.dicom.identity:
-        from volseg.export.identity import repair_uids  # pydicom takes 0.2 s to import, and few cases need it
-
+    settings = account.job.settings()
+    for output in chosen(settings, case.scan.source):
         try:
-            # Of several channels, the first is the one that the mask belongs to.
-            copy = repair_uids((account.candidate.parts or (account.candidate,))[0], folder / REPAIRED)
-        except RefusalError as error:
-            account.flags.append(f"repair-uids: {error.reason}")
-        else:
-            account.files |= file_hashes(folder, [f"{REPAIRED}/{path.name}" for path in (folder / REPAIRED).glob("*")])
-            labels = replace(labels, source=copy.load(resample_tilt=job.resample_tilt).source)
-    by_default = ("nifti", "seg") if volume.source.dicom is not None else ("nifti",)
-    for name in job.formats or by_default:
-        file, write = FORMATS[name]
-        try:
-            notes = write(labels, folder / file)
+            written = output.write(case, folder)
         except ExportError as error:
-            account.flags.append(f"{name}: {error.code}: {error.reason}")
-            if job.formats is not None:
+            account.flags.append(f"{output.name}: {error.code}: {error.reason}")
+            if output.required(settings):
                 problem = problem or error
-            continue
-        account.flags += [f"{name}: {note}" for note in notes]
-        account.files |= file_hashes(folder, [file])
-    if prediction.maps is not None:
-        try:
-            for file in write_maps(prediction.maps, labels, folder):
-                account.files |= file_hashes(folder, [file])
-        except ExportError as error:
-            account.flags.append(f"probabilities: {error.code}: {error.reason}")
-            problem = problem or error
-    # Of a tilted series, what the network saw: a picture of leaning slices would be skewed.
-    write_preview(volume, on_grid(labels, volume.geometry), folder / PREVIEW)
-    account.files |= file_hashes(folder, [PREVIEW])
+        else:
+            account.flags += [f"{output.name}: {note}" for note in written.notes]
+            case = written.case or case
+        account.files |= file_hashes(folder, output.own(folder))
     return problem

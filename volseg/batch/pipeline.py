@@ -11,16 +11,16 @@ import math
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import Any
 
 from volseg.batch.case import Case
 from volseg.geometry import Geometry
 from volseg.machine import available_bytes, single_threads
+from volseg.results.case import CaseResult
 
 
 def run_cases(
-    cases: Sequence[Case], *, before: Callable[[int], None], after: Callable[[dict[str, Any]], None]
-) -> list[dict[str, Any]]:
+    cases: Sequence[Case], *, before: Callable[[int], None], after: Callable[[CaseResult], None]
+) -> list[CaseResult]:
     """Run every case, and return their results in the same order.
 
     What a case doesn't account for itself, such as an interrupt, ends the others too: what is being written then is
@@ -36,7 +36,7 @@ def run_cases(
         Called with each result, in order, by the thread that writes.
     """
     stop = threading.Event()
-    results: list[dict[str, Any]] = []
+    results: list[CaseResult] = []
 
     def write(case: Case) -> None:
         results.append(case.write())

@@ -1,10 +1,9 @@
-"""A path to results: which candidates fit the model, all cases run, and the exit code."""
+"""A path to results: which candidates fit the model, and all of them run."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from volseg.batch.case import Case, Job
 from volseg.batch.pipeline import run_cases
@@ -14,10 +13,11 @@ from volseg.inference.fit import Mismatch
 from volseg.loaders import Candidate, find
 from volseg.loaders.channels import compose
 from volseg.resample import straight_grid
+from volseg.results.case import CaseResult
 
 #: Called before each case with its number (from 1), the number of cases, and its name; and after it with its result.
 Before = Callable[[int, int, str], None]
-After = Callable[[dict[str, Any]], None]
+After = Callable[[CaseResult], None]
 
 
 def choose_series(candidates: Sequence[Candidate], series: Sequence[str], channels: int = 1) -> list[Candidate]:
@@ -97,7 +97,7 @@ def run_batch(
     before: Before,
     after: After,
     stalled: Stalled = lambda *_: None,
-) -> list[dict[str, Any]]:
+) -> list[CaseResult]:
     """Segment everything below a path that fits the model.
 
     Parameters
@@ -117,8 +117,8 @@ def run_batch(
 
     Returns
     -------
-    list of dict
-        Each case's result, as ``result.json`` has it; ``reused`` is set where an earlier run's still held.
+    list of CaseResult
+        What became of each.
 
     Raises
     ------
@@ -161,9 +161,3 @@ def run_batch(
             for candidate in candidates
         ]
         return run_cases(cases, before=lambda n: before(n + 1, len(cases), candidates[n].name), after=after)
-
-
-def exit_code(results: Sequence[dict[str, Any]]) -> int:
-    """0: all done, empty or skipped, and at least one done or empty. 1: anything else."""
-    statuses = {result["status"] for result in results}
-    return int(bool(statuses & {"refused", "failed"}) or not statuses & {"done", "empty"})

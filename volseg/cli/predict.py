@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from volseg.cli.progress import Line, progress_line
+from volseg.export.outputs import formats as known_formats
+
+if TYPE_CHECKING:
+    from volseg.results.case import CaseResult
 
 #: Labels whose volumes are shown in a line; of more, only those that occur, and the others are counted.
 MOST_LABELS = 6
@@ -18,16 +22,16 @@ def _listed(given: list[str] | None) -> tuple[str, ...]:
     return tuple(part.strip() for text in given or () for part in text.split(",") if part.strip())
 
 
-def _outcome(result: dict[str, Any], root: Path) -> str:
+def _outcome(result: CaseResult, root: Path) -> str:
     """What became of a case, in one line; where it is a problem, with the path below `root`."""
-    if result["status"] in ("done", "empty"):
-        labels = result["labels"]
-        shown = labels if len(labels) <= MOST_LABELS else [label for label in labels if label["voxels"]]
-        volumes = ", ".join(f"{label['name']} {label['volume_ml']:.2f} ml" for label in shown[:MOST_LABELS])
+    if result.status in ("done", "empty"):
+        labels = result.labels
+        shown = labels if len(labels) <= MOST_LABELS else [label for label in labels if label.voxels]
+        volumes = ", ".join(f"{label.name} {label.volume_ml:.2f} ml" for label in shown[:MOST_LABELS])
         more = f" and {len(shown) - MOST_LABELS} more labels" if len(shown) > MOST_LABELS else ""
-        return volumes + more + ("  (unchanged since an earlier run)" if result.get("reused") else "")
-    where = "" if result["status"] == "skipped" else f"{root / result['source']['path']}: "
-    return f"{result['code']}: {where}{result['reason']}"
+        return volumes + more + ("  (unchanged since an earlier run)" if result.reused else "")
+    where = "" if result.status == "skipped" else f"{root / result.source.path}: "
+    return f"{result.code}: {where}{result.reason}"
 
 
 class Shown:
@@ -66,9 +70,9 @@ class Shown:
         """A stage makes no progress."""
         self.line.say(f"{case}: {stage}: no progress for {seconds:.0f} s; still waiting")
 
-    def after(self, result: dict[str, Any]) -> None:
+    def after(self, result: CaseResult) -> None:
         """A case is over."""
-        self.line.say(f"{result['status']:8} {result['case']}  {_outcome(result, self.root)}")
+        self.line.say(f"{result.status:8} {result.case}  {_outcome(result, self.root)}")
 
 
 def predict(
@@ -79,7 +83,9 @@ def predict(
     model: Annotated[str, typer.Option("--model", help="Bundled name or model folder.")],
     formats: Annotated[
         list[str] | None,
-        typer.Option("--format", help="nifti, seg; separated by commas. Default: nifti, and seg for DICOM."),
+        typer.Option(
+            "--format", help=f"{', '.join(known_formats())}; separated by commas. Default: nifti, and seg for DICOM."
+        ),
     ] = None,
     series: Annotated[
         list[str] | None,
@@ -144,13 +150,17 @@ def predict(
             "--resample-tilt", help="Put a series with a gantry tilt onto straight slices; its mask is on its own."
         ),
     ] = False,
+    preview: Annotated[
+        bool, typer.Option("--preview/--no-preview", help="Draw a picture of each mask over its scan.")
+    ] = True,
 ) -> None:
     """Segment every series that fits the model; masks lie on the scan's own grid."""
     from volseg.batch.case import Job
-    from volseg.batch.runner import exit_code, run_batch
+    from volseg.batch.runner import run_batch
     from volseg.inference.options import Options
     from volseg.inference.predictor import load_model
     from volseg.machine import parse_size
+    from volseg.results.case import exit_code
 
     root = path if path.is_dir() else path.parent
     with progress_line() as line:
@@ -177,15 +187,16 @@ def predict(
             formats=_listed(formats) or None,
             repair_uids=repair_uids,
             resample_tilt=resample_tilt,
+            preview=preview,
         )
         results = run_batch(
             path, output, job, _listed(series), before=shown.before, after=shown.after, stalled=shown.stalled
         )
-        used = {f"{result['engine']} {result['precision']}" for result in results if result["engine"]}
+        used = {f"{result.engine} {result.precision}" for result in results if result.engine}
         if used:
             line.say(f"{'engine':8} {', '.join(sorted(used))}")
-    counts = {status: sum(result["status"] == status for result in results) for status in ("done", "empty", "skipped")}
+    counts = {status: sum(result.status == status for result in results) for status in ("done", "empty", "skipped")}
     wrong = len(results) - sum(counts.values())
     said = [f"{count} {status}" for status, count in counts.items() if count]
     print(f"{output}: {', '.join(said + ([f'{wrong} refused or failed'] if wrong else []))}")
-    raise typer.Exit(exit_code(results))
+    raise typer.Exit(exit_code(result.status for result in results))

@@ -18,13 +18,10 @@ from volseg.labels.read import (
     load_labels_as,
 )
 from volseg.loaders.formats import ENDINGS
+from volseg.results import MASKS, NIFTI
+from volseg.results import case as results
 from volseg.text import safe_name
 from volseg.volume import Label, LabelVolume, Volume
-
-#: The mask in the folder of a case that `volseg predict` wrote.
-MASK_NAME = "mask.nii.gz"
-#: And those that it may have instead, as `--format` says.
-_OTHER_NAMES = ("mask.seg.nrrd", "mask.seg.dcm", "mask.rtstruct.dcm")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,8 +95,7 @@ def _is_single(path: Path) -> bool:
 
 def _mask_in(folder: Path) -> Path | None:
     """The mask in the folder of a case that `volseg predict` wrote."""
-    paths = (folder / name for name in (MASK_NAME, *_OTHER_NAMES))
-    return next((path for path in paths if path.is_file()), None)
+    return next((path for path in (folder / name for name in MASKS) if path.is_file()), None)
 
 
 def _is_mask(path: Path) -> bool:
@@ -110,7 +106,7 @@ def _is_mask(path: Path) -> bool:
 
 def _case(mask: Path) -> str:
     """Case of a mask: its folder's name where `volseg predict` wrote it, else its own."""
-    if mask.name in (MASK_NAME, *_OTHER_NAMES):
+    if mask.name in MASKS:
         return safe_name(mask.resolve().parent.name)
     return safe_name(re.sub(r"(\.seg|\.rtstruct)?(\.nii\.gz|\.[^.]+)$", "", mask.name, flags=re.IGNORECASE))
 
@@ -133,16 +129,16 @@ def _masks(path: Path) -> dict[str, Path]:
             raise UsageError(f"{path}: {masks[case].relative_to(path)} and {mask.relative_to(path)} are of one case")
         masks[case] = mask
     if not masks:
-        raise InputError(f"no mask: expected <case>/{MASK_NAME} or <case>.nii.gz", code="no-image", path=path)
+        raise InputError(f"no mask: expected <case>/{NIFTI} or <case>.nii.gz", code="no-image", path=path)
     return masks
 
 
 def _why_absent(folder: Path) -> str:
     """What the result of a case without a mask says."""
-    result = _json(folder / "result.json")
-    if result.get("status") in ("refused", "failed", "skipped"):
-        return f" ({result['status']}: {result.get('reason')})"
-    return f" ({folder.name}/ is there without {MASK_NAME})" if folder.is_dir() else ""
+    result = results.known(folder)
+    if result is not None and result.status in ("refused", "failed", "skipped"):
+        return f" ({result.status}: {result.reason})"
+    return f" ({folder.name}/ is there without {NIFTI})" if folder.is_dir() else ""
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -156,12 +152,8 @@ def _json(path: Path) -> dict[str, Any]:
 
 def names_beside_prediction(mask: Path) -> dict[int, str]:
     """Label names from the ``result.json`` beside a case's mask; empty where it is absent."""
-    written = mask.name in (MASK_NAME, *_OTHER_NAMES)
-    labels = _json(mask.parent / "result.json").get("labels") if written else None
-    try:
-        return {int(label["value"]): str(label["name"]) for label in labels or ()}
-    except (KeyError, TypeError, ValueError):
-        return {}
+    result = results.known(mask.parent) if mask.name in MASKS else None
+    return {} if result is None else {label.value: label.name for label in result.labels}
 
 
 def names_beside_reference(mask: Path) -> dict[int, str]:

@@ -14,13 +14,29 @@ import pydicom
 from pydicom.dataset import FileDataset
 from pydicom.uid import generate_uid
 
-from volseg.errors import InputError, UsageError
+from volseg.errors import InputError, RefusalError, UsageError
+from volseg.export.outputs import FinishedCase, Written
 from volseg.loaders import archive
 from volseg.loaders.candidate import Candidate
 from volseg.loaders.dicom.header import element_text, transfer_syntax
 from volseg.loaders.dicom.quiet import quiet
 from volseg.loaders.dicom.values import IDENTITY
 from volseg.loaders.listing import find
+from volseg.results import REPAIRED
+
+
+def write_output(case: FinishedCase, folder: Path) -> Written:
+    """Copy the series where its UIDs are blank; why that can't be done is a note."""
+    source = case.scan.source
+    if source.dicom is None or source.dicom.identity:
+        return Written()
+    try:
+        # Of several channels, the first is the one that the mask belongs to.
+        copy = repair_uids((case.candidate.parts or (case.candidate,))[0], folder / REPAIRED)
+    except RefusalError as error:
+        return Written(notes=(error.reason,))
+    read = copy.load(resample_tilt=source.stored is not None)
+    return Written(case=replace(case, mask=replace(case.mask, source=read.source)))
 
 
 def repair_uids(candidate: Candidate, folder: Path) -> Candidate:

@@ -6,18 +6,25 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from volseg.export.nifti import write_slabs
+from volseg.export.outputs import FinishedCase, Written
 from volseg.inference.maps import Map, Maps
+from volseg.results import MAPS
 from volseg.text import safe_name
 from volseg.volume import LabelVolume
-
-#: Folder of the maps, inside a case's.
-FOLDER = "probabilities"
 
 
 def file_name(chosen: Map) -> str:
     """``<value>-<name>.nii.gz`` of a label, ``entropy.nii.gz``."""
     name = safe_name(chosen.name)
     return f"{name if chosen.value is None else f'{chosen.value}-{name}'}.nii.gz"
+
+
+def write_output(case: FinishedCase, folder: Path) -> Written:
+    """Write the maps that were made of the case."""
+    assert case.maps is not None  # or they weren't asked for
+    for _ in write_maps(case.maps, case.mask, folder):
+        pass
+    return Written()
 
 
 def write_maps(maps: Maps, mask: LabelVolume, folder: Path) -> Iterator[str]:
@@ -30,7 +37,7 @@ def write_maps(maps: Maps, mask: LabelVolume, folder: Path) -> Iterator[str]:
     mask
         As it is written: its grid and source are the maps'.
     folder
-        Of the case; maps lie in its `FOLDER`.
+        Of the case; maps lie in its `volseg.results.MAPS`.
 
     Yields
     ------
@@ -42,9 +49,9 @@ def write_maps(maps: Maps, mask: LabelVolume, folder: Path) -> Iterator[str]:
     ExportError
         As `volseg.export.nifti.write_slabs`.
     """
-    (folder / FOLDER).mkdir(parents=True, exist_ok=True)
+    (folder / MAPS).mkdir(parents=True, exist_ok=True)
     for chosen in maps.maps:
-        name = f"{FOLDER}/{file_name(chosen)}"
+        name = f"{MAPS}/{file_name(chosen)}"
         slabs = maps.slabs(chosen, mask.geometry)
         write_slabs(folder / name, mask, slabs, slope=chosen.slope, description=chosen.description)
         yield name

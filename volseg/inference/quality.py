@@ -9,7 +9,6 @@ import math
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +22,7 @@ from volseg.inference.engines.head import Head
 from volseg.inference.probabilities import Output
 from volseg.inference.windows import Place
 from volseg.models.folder import Span
+from volseg.results.case import LabelResult
 from volseg.volume import LabelVolume
 
 #: A label whose mean confidence is below this is flagged.
@@ -177,28 +177,28 @@ def border_sides(labels: LabelVolume) -> dict[int, str]:
     return {value: "".join(sorted(found, key=SIDES.index)) for value, found in sides.items()}
 
 
-def quality_flags(labels: Sequence[Mapping[str, Any]], volumes_ml: Mapping[str, Span] | None) -> list[str]:
+def quality_flags(labels: Sequence[LabelResult], volumes_ml: Mapping[str, Span] | None) -> list[str]:
     """Flags for ``result.json``: a leading word for the kind, then the labels in question.
 
     Parameters
     ----------
     labels
-        As ``result.json`` has them.
+        Volume and quality of each.
     volumes_ml
         Smallest and largest volume in the training cases, by the label's name; None: not known.
     """
     found: dict[str, list[str]] = {kind: [] for kind in FLAGS}
     for label in labels:
-        name, volume = label["name"], label["volume_ml"]
+        name, volume = label.name, label.volume_ml
         low, high = (volumes_ml or {}).get(name, (0.0, math.inf))
-        if label["confidence"] is not None and label["confidence"] < LOW_CONFIDENCE:
-            found["low-confidence"].append(f"{name} ({label['confidence']:.2f})")
-        if label["agreement"] is not None and label["agreement"] < LOW_AGREEMENT:
-            found["passes-differ"].append(f"{name} ({label['agreement']:.2f})")
+        if label.confidence is not None and label.confidence < LOW_CONFIDENCE:
+            found["low-confidence"].append(f"{name} ({label.confidence:.2f})")
+        if label.agreement is not None and label.agreement < LOW_AGREEMENT:
+            found["passes-differ"].append(f"{name} ({label.agreement:.2f})")
         if not low / VOLUME_MARGIN <= volume <= high * VOLUME_MARGIN:
             found["unusual-volume"].append(f"{name} ({volume:.4g} ml, in training {low:g} to {high:g} ml)")
-        if label["touches_border"]:
-            found["touches-border"].append(f"{name} ({''.join(label['touches_border'])})")
+        if label.touches_border:
+            found["touches-border"].append(f"{name} ({''.join(label.touches_border)})")
     return [f"{kind}: {_named(names)}; {FLAGS[kind]}" for kind, names in found.items() if names]
 
 

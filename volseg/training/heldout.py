@@ -25,6 +25,7 @@ from volseg.errors import ModelError
 from volseg.evaluation.overlap import dice_per_label
 from volseg.evaluation.scores import LabelScore, evaluate_pair
 from volseg.evaluation.statistics import Statistics, Summary, statistics, summarise
+from volseg.export.save import save
 from volseg.files import write_atomically
 from volseg.inference.engines.torch import TorchEngine
 from volseg.inference.stream import stream
@@ -115,7 +116,7 @@ def score_cases(
         for case in processes.share(sorted(cases, key=lambda case: case.name)):
             mask = predict_case(case, recipe, engine)
             masks[case.name] = mask
-            mask.save(folder / MASKS / f"{case.name}.nii.gz")
+            save(mask, folder / MASKS / f"{case.name}.nii.gz")
             mask = judged(mask, case)
             scores = evaluate_pair(mask, case.reference, left_out=case.ignored)
             largest = dice_per_label(judged(apply_rules(mask, alone), case).array, case.reference.array, values)

@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.helpers.batch import segment
 from tests.tiny import scan, tiny_recipe, untrained_model, write_nifti
-from volseg.batch.case import Job
-from volseg.batch.runner import run_batch
 from volseg.errors import UsageError
 from volseg.geometry import Geometry
 from volseg.inference.engines import Engine, choice, openvino
@@ -123,8 +122,8 @@ def test_the_engines_label_the_same_voxels(tmp_path: Path) -> None:
 
 def result(tmp_path: Path, engine: Any) -> dict[str, Any]:
     write_nifti(tmp_path / "in" / "scan.nii.gz", scan())
-    job = Job(model=Model(untrained_model(tmp_path / "model")), options=Options(engine=engine))
-    (found,) = run_batch(tmp_path / "in", tmp_path / "out", job, before=lambda *_: None, after=lambda *_: None)
+    model = Model(untrained_model(tmp_path / "model"))
+    (found,) = segment(tmp_path / "in", tmp_path / "out", model, options=Options(engine=engine))
     return found
 
 

@@ -1,0 +1,192 @@
+"""The outputs of a case: what ``volseg predict`` can write into its folder. A new one is a module, and a line here.
+
+An output's module is imported when it is first used: some of the libraries behind them take a second.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from volseg.errors import UsageError
+from volseg.results import MAPS, NIFTI, PREVIEW, REPAIRED, SEG
+
+if TYPE_CHECKING:
+    from volseg.inference.maps import Maps
+    from volseg.loaders import Candidate
+    from volseg.results.case import LabelResult, ModelIdentity
+    from volseg.results.settings import Settings
+    from volseg.volume import LabelVolume, Source, Volume
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinishedCase:
+    """A case that is segmented: all that an output is made from.
+
+    Attributes
+    ----------
+    candidate
+        What was segmented.
+    scan
+        Its voxels, as they were prepared for the network: a series with a tilt on straight slices.
+    mask
+        The segmentation on the scan's own grid.
+    labels
+        Volume and quality of each label, in the order of the mask's.
+    maps
+        Probabilities and entropy, where they were asked for.
+    model
+        What segmented it.
+    """
+
+    candidate: Candidate
+    scan: Volume
+    mask: LabelVolume
+    labels: tuple[LabelResult, ...]
+    maps: Maps | None
+    model: ModelIdentity
+
+
+@dataclass(frozen=True)
+class Written:
+    """What came of writing an output, beside its files.
+
+    Attributes
+    ----------
+    notes
+        What was changed or left out, a sentence each.
+    case
+        What the outputs after this one are made from, where this one changes that.
+    """
+
+    notes: tuple[str, ...] = ()
+    case: FinishedCase | None = None
+
+
+@dataclass(frozen=True)
+class Output:
+    """Something that can be written of a case.
+
+    Attributes
+    ----------
+    name
+        What flags call it.
+    files
+        Pattern of its files' names, relative to a case's folder: nothing else writes files with such names there.
+    module
+        Where it is made: a module of this package with ``write_output(case, folder) -> Written``.
+    option
+        The option of `volseg.results.settings.Settings` that asks for it; several are any of them.
+    by_default
+        Whether it is there without being asked for: what it lacks is then a flag, and no failure.
+    """
+
+    name: str
+    files: str
+    module: str
+    option: tuple[str, ...] = ()
+    by_default: bool = False
+
+    def wanted(self, settings: Settings, source: Source) -> bool:  # noqa: ARG002
+        """Whether it is to be written of a case with this source."""
+        return any(getattr(settings, name) for name in self.option)
+
+    def required(self, settings: Settings) -> bool:  # noqa: ARG002
+        """Whether a case without it is a failure."""
+        return not self.by_default
+
+    def own(self, folder: Path) -> list[str]:
+        """The files in a case's folder that are this output's, relative to the folder."""
+        return sorted(path.relative_to(folder).as_posix() for path in folder.glob(self.files) if path.is_file())
+
+    def write(self, case: FinishedCase, folder: Path) -> Written:
+        """Write it into a case's folder.
+
+        Raises
+        ------
+        ExportError
+            It can't be written for this case. What was written of it by then is among `own`.
+        """
+        written: Written = self._module().write_output(case, folder)
+        return written
+
+    def _module(self) -> Any:
+        return importlib.import_module(f"volseg.export.{self.module}")
+
+
+@dataclass(frozen=True)
+class MaskFormat(Output):
+    """A format of the mask, one file, which ``--format`` chooses by name.
+
+    Its module has ``write(mask, path) -> notes``.
+
+    Attributes
+    ----------
+    endings
+        Endings of file names that choose it in `volseg.save`, in small letters.
+    of_dicom_alone
+        Whether it is written by default only where the source is DICOM.
+    """
+
+    endings: tuple[str, ...] = ()
+    of_dicom_alone: bool = False
+
+    def wanted(self, settings: Settings, source: Source) -> bool:
+        """Whether it was named, or none was and it is there by default."""
+        if settings.formats is not None:
+            return self.name in settings.formats
+        return self.by_default and (source.dicom is not None or not self.of_dicom_alone)
+
+    def required(self, settings: Settings) -> bool:
+        """Whether it was named."""
+        return settings.formats is not None
+
+    def save(self, mask: LabelVolume, path: Path) -> tuple[str, ...]:
+        """Write a mask to a path and return notes, a sentence each.
+
+        Raises
+        ------
+        ExportError
+            The format can't hold this mask.
+        """
+        notes: tuple[str, ...] = self._module().write(mask, path)
+        return notes
+
+    def write(self, case: FinishedCase, folder: Path) -> Written:
+        """Write the mask into a case's folder."""
+        return Written(notes=self.save(case.mask, folder / self.files))
+
+
+#: In the order in which they are written. The copy with repaired UIDs comes first: the others refer to it.
+OUTPUTS: tuple[Output, ...] = (
+    Output("repair-uids", f"{REPAIRED}/*", "identity", option=("repair_uids",)),
+    MaskFormat("nifti", NIFTI, "nifti", by_default=True, endings=(".nii", ".nii.gz")),
+    MaskFormat("seg", SEG, "dicom_seg", by_default=True, of_dicom_alone=True, endings=(".dcm",)),
+    Output("probabilities", f"{MAPS}/*.nii.gz", "maps", option=("probabilities", "entropy")),
+    Output("preview", PREVIEW, "preview", option=("preview",), by_default=True),
+)
+
+
+def formats() -> dict[str, MaskFormat]:
+    """The formats of a mask, by the names that ``--format`` takes."""
+    return {output.name: output for output in OUTPUTS if isinstance(output, MaskFormat)}
+
+
+def check_formats(names: tuple[str, ...] | None) -> None:
+    """Refuse formats that there aren't.
+
+    Raises
+    ------
+    UsageError
+        It names those that there are.
+    """
+    if unknown := [name for name in names or () if name not in formats()]:
+        raise UsageError(f"no format {', '.join(unknown)}; formats are {', '.join(formats())}")
+
+
+def chosen(settings: Settings, source: Source) -> Iterator[Output]:
+    """The outputs that are to be written of a case, in this order."""
+    return (output for output in OUTPUTS if output.wanted(settings, source))

@@ -1,0 +1,19 @@
+"""The contract of a case's folder, ``OUT/<case>/``: the names of its files here, what ``result.json`` holds in `case`.
+
+Whoever writes or reads such a folder takes both from here. Names cost nothing to import; the models need pydantic.
+"""
+
+from __future__ import annotations
+
+#: What was done with the case; written last.
+RESULT = "result.json"
+#: The mask, a name for each format.
+NIFTI, SEG, RTSTRUCT, NRRD = "mask.nii.gz", "mask.seg.dcm", "mask.rtstruct.dcm", "mask.seg.nrrd"
+#: Masks in the order in which one is read where several are there: those with a grid of their own first.
+MASKS = (NIFTI, NRRD, SEG, RTSTRUCT)
+#: Picture of the mask over the scan.
+PREVIEW = "preview.png"
+#: Folder of the maps of probabilities and entropy.
+MAPS = "probabilities"
+#: Folder of the copy of a series that ``--repair-uids`` makes.
+REPAIRED = "series"
