@@ -1,70 +1,29 @@
 """volseg: segment 3D medical scans. DICOM or NIfTI in, masks on the scan's own grid out.
 
-Public names are imported when they are first used, so that importing the package costs nothing.
+Public names are listed in ``__init__.pyi`` alone, and imported when they are first used, so that importing the package
+costs nothing.
 """
 
 from __future__ import annotations
 
+import ast
 import importlib
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 __version__ = "0.1.0"
 
-if TYPE_CHECKING:
-    from volseg.errors import (
-        ExportError,
-        GeometryError,
-        InputError,
-        ModelError,
-        RecipeError,
-        RefusalError,
-        TrainingError,
-        UsageError,
-        VolsegError,
-    )
-    from volseg.geometry import Geometry
-    from volseg.inference.predictor import Model, load_model
-    from volseg.loaders import load
-    from volseg.volume import Label, LabelVolume, Volume
 
-_HOMES = {
-    "ExportError": "volseg.errors",
-    "Geometry": "volseg.geometry",
-    "GeometryError": "volseg.errors",
-    "InputError": "volseg.errors",
-    "Label": "volseg.volume",
-    "LabelVolume": "volseg.volume",
-    "Model": "volseg.inference.predictor",
-    "ModelError": "volseg.errors",
-    "RecipeError": "volseg.errors",
-    "RefusalError": "volseg.errors",
-    "TrainingError": "volseg.errors",
-    "UsageError": "volseg.errors",
-    "Volume": "volseg.volume",
-    "VolsegError": "volseg.errors",
-    "load": "volseg.loaders",
-    "load_model": "volseg.inference.predictor",
-}
+def _homes() -> dict[str, str]:
+    """The module of each public name."""
+    stub = ast.parse(Path(__file__).with_suffix(".pyi").read_text(encoding="utf-8"))
+    imports = [node for node in stub.body if isinstance(node, ast.ImportFrom)]
+    return {alias.name: str(node.module) for node in imports for alias in node.names}
 
-__all__ = [
-    "ExportError",
-    "Geometry",
-    "GeometryError",
-    "InputError",
-    "Label",
-    "LabelVolume",
-    "Model",
-    "ModelError",
-    "RecipeError",
-    "RefusalError",
-    "TrainingError",
-    "UsageError",
-    "VolsegError",
-    "Volume",
-    "__version__",
-    "load",
-    "load_model",
-]
+
+_HOMES = _homes()
+
+__all__ = sorted(["__version__", *_HOMES])
 
 
 def __getattr__(name: str) -> Any:
