@@ -21,6 +21,7 @@ LAYERS = (
     "files",
     "text",
     "machine",
+    "events",
     "geometry",
     "resample",
     "volume",

@@ -6,6 +6,7 @@ import pytest
 
 from volseg.errors import (
     CODES,
+    CancelledError,
     ExportError,
     GeometryError,
     InputError,
@@ -28,6 +29,7 @@ def test_the_tree_is_as_drawn() -> None:
         GeometryError: RefusalError,
         ExportError: VolsegError,
         TrainingError: VolsegError,
+        CancelledError: VolsegError,
     }
     for kind, base in bases.items():
         assert issubclass(kind, base), kind

@@ -6,11 +6,12 @@
      ├── UsageError          the call is wrong: a flag, a path that doesn't exist (exit code 2)
      │    ├── RecipeError    a recipe that can't be used
      │    └── ModelError     a model folder that can't be used
-      ├── RefusalError        an input that volseg won't segment, by kind (`code`)
+     ├── RefusalError        an input that volseg won't segment, by kind (`code`)
      │    ├── InputError     not an image, or one that can't be read
      │    └── GeometryError  geometry that can't be represented faithfully
      ├── ExportError         a format that can't be written for this case (`code`)
-     └── TrainingError       training can't go on
+     ├── TrainingError       training can't go on
+     └── CancelledError      a run that was told to end
 
 A message is one line that names the file, says what was found and what would help. An error of another library is
 wrapped with ``from``.
@@ -116,3 +117,7 @@ class ExportError(_CodedError):
 
 class TrainingError(VolsegError):
     """Training can't go on."""
+
+
+class CancelledError(VolsegError):
+    """A run was told to end before it was done (`volseg.events.Cancel`)."""
