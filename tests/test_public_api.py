@@ -10,6 +10,7 @@ import pytest
 import volseg
 
 PUBLIC = {
+    "CaseResult",
     "ExportError",
     "Geometry",
     "GeometryError",
@@ -28,6 +29,7 @@ PUBLIC = {
     "load",
     "load_model",
     "save",
+    "segment",
 }
 
 

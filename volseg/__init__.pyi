@@ -1,4 +1,5 @@
 # The public names and where they come from: read by type checkers, and by `volseg/__init__.py` itself.
+from volseg.batch.runner import segment as segment
 from volseg.errors import ExportError as ExportError
 from volseg.errors import GeometryError as GeometryError
 from volseg.errors import InputError as InputError
@@ -13,6 +14,7 @@ from volseg.geometry import Geometry as Geometry
 from volseg.inference.predictor import Model as Model
 from volseg.inference.predictor import load_model as load_model
 from volseg.loaders import load as load
+from volseg.results.case import CaseResult as CaseResult
 from volseg.volume import Label as Label
 from volseg.volume import LabelVolume as LabelVolume
 from volseg.volume import Volume as Volume

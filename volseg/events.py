@@ -124,7 +124,7 @@ class Listener(Protocol):
         """Take one event."""
 
 
-def nobody(event: Event, /) -> None:  # noqa: ARG001
+def nobody(event: Event, /) -> None:
     """Listen to nothing."""
 
 

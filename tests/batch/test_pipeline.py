@@ -20,6 +20,7 @@ from volseg.geometry import Geometry
 from volseg.inference.options import Options
 from volseg.inference.predictor import Model, load_model
 from volseg.results.case import CaseResult
+from volseg.results.settings import Settings
 from volseg.volume import Source, Volume
 
 WAIT_S = 20
@@ -42,8 +43,7 @@ def model_for(folder: Path) -> Model:
 
 
 def run(path: Path, out: Path, model: Model, options: Options | None = None, **told: Any) -> list[dict[str, Any]]:
-    after = told.pop("after", lambda _: None)
-    return segment(path, out, model, options=options, after=after, told=told)
+    return segment(path, out, model, options=options, **told)
 
 
 def timeless(result: dict[str, Any]) -> dict[str, Any]:
@@ -76,7 +76,7 @@ class Stages:
 
 
 def run_stages(cases: list[Any]) -> list[CaseResult]:
-    return run_cases(cases, before=lambda _: None, after=lambda _: None)
+    return run_cases(cases)
 
 
 def test_three_cases_are_on_their_way_at_the_same_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,11 +177,13 @@ class TestFitTogether:
     """Which cases may overlap, by memory."""
 
     @staticmethod
-    def pair(options: Options, shape: tuple[int, int, int], spacing: float = 1.0, plan: Any = ...) -> Any:
+    def pair(settings: Settings, shape: tuple[int, int, int], spacing: float = 1.0, plan: Any = ...) -> Any:
         """A case of 10 x 10 x 10 mm that takes 1000 bytes beside the process, and another."""
         plan = SimpleNamespace(total=1500, process=500) if plan is ... else plan
         return tuple(
-            SimpleNamespace(plan=given, job=SimpleNamespace(options=options), candidate=SimpleNamespace(geometry=grid))
+            SimpleNamespace(
+                plan=given, job=SimpleNamespace(settings=settings), candidate=SimpleNamespace(geometry=grid)
+            )
             for given, grid in (
                 (plan, Geometry((10, 10, 10), np.eye(4))),
                 (None, Geometry(shape, np.diag([spacing, 1, 1, 1]))),
@@ -201,18 +203,18 @@ class TestFitTogether:
     def test_the_machine_holds_both(
         self, monkeypatch: pytest.MonkeyPatch, shape: tuple[int, int, int], spacing: float, needed: int
     ) -> None:
-        cases = self.pair(Options(), shape, spacing)
+        cases = self.pair(Settings(), shape, spacing)
         for available, fits in ((needed, True), (needed - 1, False), (None, True)):
             monkeypatch.setattr(volseg.batch.pipeline, "available_bytes", lambda available=available: available)
             assert fit_together(*cases) is fits
 
     def test_not_with_a_bound_and_not_where_nothing_runs(self) -> None:
-        assert fit_together(*self.pair(Options(), (10, 10, 10)))
-        assert not fit_together(*self.pair(Options(memory=10**15), (10, 10, 10)))
-        assert not fit_together(*self.pair(Options(), (10, 10, 10), plan=None))
+        assert fit_together(*self.pair(Settings(), (10, 10, 10)))
+        assert not fit_together(*self.pair(Settings(memory=10**15), (10, 10, 10)))
+        assert not fit_together(*self.pair(Settings(), (10, 10, 10), plan=None))
 
     def test_what_can_t_be_loaded_takes_nothing(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        case, following = self.pair(Options(), (10, 10, 10))
+        case, following = self.pair(Settings(), (10, 10, 10))
         following.candidate.geometry = None
         monkeypatch.setattr(volseg.batch.pipeline, "available_bytes", lambda: 0)
         assert fit_together(case, following)

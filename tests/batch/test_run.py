@@ -19,8 +19,6 @@ import volseg.export.preview
 from tests import dicom_files
 from tests.helpers.batch import segment
 from tests.tiny import scan, threshold_model, thresholded, write_nifti
-from volseg.batch.case import Job
-from volseg.batch.runner import run_batch
 from volseg.errors import CODES, InputError, UsageError
 from volseg.inference.options import Options
 from volseg.inference.predictor import Model, load_model
@@ -431,27 +429,23 @@ class TestWrongCalls:
 
     @pytest.mark.parametrize("out", ["", "out", "a/out"])
     def test_an_output_inside_the_input(self, study: Path, model: Model, out: str) -> None:
-        job = Job(model=model, options=Options())
         with pytest.raises(UsageError, match="lies inside the input"):
-            run_batch(study, study / out, job, before=lambda *_: None, after=lambda _: None)
+            segment(study, study / out, model)
 
     def test_an_output_that_is_a_file(self, study: Path, model: Model) -> None:
-        job = Job(model=model, options=Options())
         with pytest.raises(UsageError, match=r"is a file"):
-            run_batch(study / "a", study / "notes.txt", job, before=lambda *_: None, after=lambda _: None)
+            segment(study / "a", study / "notes.txt", model)
 
     def test_an_output_that_can_t_be_made(self, study: Path, model: Model) -> None:
-        job = Job(model=model, options=Options())
         with pytest.raises(UsageError, match="can't be made: Not a directory"):
-            run_batch(study / "a", study / "notes.txt" / "out", job, before=lambda *_: None, after=lambda _: None)
+            segment(study / "a", study / "notes.txt" / "out", model)
 
     def test_an_input_where_its_results_would_lie(self, study: Path, model: Model) -> None:
         """The file has the name of a result: it would be taken for one of an earlier run, and be removed."""
         source = write_nifti(study.parent / "mask" / "mask.nii.gz", scan(SHAPE))
         before = source.read_bytes()
-        job = Job(model=model, options=Options())
         with pytest.raises(UsageError, match="holds the input"):
-            run_batch(source, study.parent, job, before=lambda *_: None, after=lambda _: None)
+            segment(source, study.parent, model)
         assert source.read_bytes() == before
         assert files_in(source.parent) == ["mask.nii.gz"]
         source.unlink()
@@ -460,9 +454,9 @@ class TestWrongCalls:
         with pytest.raises(UsageError, match="--series None: names no series"):
             run(study, model, "None")
 
-    def test_a_format_that_isn_t_one(self, model: Model) -> None:
+    def test_a_format_that_isn_t_one(self, study: Path, model: Model) -> None:
         with pytest.raises(UsageError, match="no format stl; formats are nifti, seg"):
-            Job(model=model, options=Options(), formats=("nifti", "stl"))
+            run(study, model, formats=("nifti", "stl"))
 
     def test_a_fold_and_a_device_that_aren_t_there(self, study: Path, model: Model) -> None:
         with pytest.raises(UsageError, match="no fold 7; it has 0, 1"):

@@ -13,6 +13,7 @@ import volseg.export.preview
 from tests.helpers.batch import segment
 from tests.tiny import scan, threshold_model, write_nifti
 from volseg.batch.watchdog import Watchdog
+from volseg.events import Event, Stalled, nobody
 from volseg.inference.predictor import load_model
 
 QUIET_S = 0.08
@@ -26,10 +27,11 @@ class Told:
         self.lines: list[tuple[str, str, float]] = []
         self._more = threading.Condition()
 
-    def __call__(self, case: str, stage: str, seconds: float) -> None:
-        with self._more:
-            self.lines.append((case, stage, seconds))
-            self._more.notify_all()
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, Stalled):
+            with self._more:
+                self.lines.append((event.case, event.stage, event.seconds))
+                self._more.notify_all()
 
     def wait_for(self, count: int) -> None:
         with self._more:
@@ -81,7 +83,7 @@ def test_a_stage_that_is_over_is_silent() -> None:
 def test_a_stage_gets_three_times_the_longest_pause_it_made_before(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
-    watchdog = Watchdog(lambda *_: None, 60)
+    watchdog = Watchdog(nobody, 60)
     with watchdog.stage("first", "network"):
         now += 50  # 50 s without progress, then some
         watchdog.progress()
@@ -114,8 +116,8 @@ def test_a_batch_says_which_stage_of_which_case_stopped(tmp_path: Path, monkeypa
         path.write_bytes(b"x")
 
     monkeypatch.setattr(volseg.export.preview, "write_preview", stops)
-    monkeypatch.setattr(volseg.batch.runner, "Watchdog", lambda stalled: Watchdog(stalled, QUIET_S))
+    monkeypatch.setattr(volseg.batch.runner, "Watchdog", lambda listener: Watchdog(listener, QUIET_S))
     model = load_model(tmp_path / "model")
-    results = segment(tmp_path / "in", tmp_path / "out", model, preview=True, told={"stalled": told})
+    results = segment(tmp_path / "in", tmp_path / "out", model, preview=True, listener=told)
     assert ("a", "write") in [line[:2] for line in told.lines]
     assert [result["status"] for result in results] == ["done", "done"]

@@ -15,11 +15,11 @@ import pytest
 import volseg.export.preview
 from tests import dicom_files
 from tests.command import Command
+from tests.helpers.batch import request_for
 from tests.tiny import Array, model_of, scan, threshold_recipe, threshold_weights, thresholded
 from volseg.batch.case import Job
 from volseg.batch.runner import mismatch
 from volseg.geometry import Geometry
-from volseg.inference.options import Options
 from volseg.inference.predictor import Model
 from volseg.loaders import find
 from volseg.volume import Volume
@@ -149,7 +149,9 @@ def test_the_straight_grid_is_what_must_fit_the_model(tmp_path: Path, slices_mm:
     folder = model_of(tmp_path / "m", threshold_recipe(channels=channels), {"all": threshold_weights()}, **limits)
     dicom_files.write_series(tmp_path / "in", scan(SHAPE), leaning(15, 1, slices_mm), modality="CT")
     (candidate,) = find(tmp_path / "in").candidates
-    jobs = [Job(model=Model(folder), options=Options(), resample_tilt=wanted) for wanted in (True, False)]
+    model = Model(folder)
+    requests = [request_for(tmp_path / "in", tmp_path, model, resample_tilt=wanted) for wanted in (True, False)]
+    jobs = [Job.of(request, model) for request in requests]
     found, unasked = (mismatch(candidate, job, is_file=False) for job in jobs)
     assert (found and found.code) == code
     # Without the option it isn't skipped, so that the reason is told.

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from volseg.batch.case import Job
+from volseg.batch.request import Request
 from volseg.batch.runner import run_batch
+from volseg.events import CaseDone, Event, Listener, nobody
 from volseg.inference.options import Options
 from volseg.inference.predictor import Model
 from volseg.results.case import CaseResult
+from volseg.results.settings import Settings
 
 Result = dict[str, Any]
 
@@ -21,6 +24,14 @@ def as_json(result: CaseResult) -> Result:
     return content | ({"reused": True} if result.reused else {})
 
 
+def request_for(path: Path, out: Path, model: Model, options: Options | None = None, **more: Any) -> Request:
+    """A request that runs the model with these options."""
+    chosen = {field.name: getattr(options or Options(), field.name) for field in fields(Options)}
+    chosen |= {"tta": chosen["mirroring"], "labels": chosen["labels"] or None}
+    given = {name: value for name, value in chosen.items() if name in Settings.model_fields}
+    return Request.of(input=path, output=out, model=str(model.folder.path), **{**given, "preview": False, **more})
+
+
 def segment(
     path: Path,
     out: Path,
@@ -29,12 +40,15 @@ def segment(
     *,
     options: Options | None = None,
     after: Callable[[Result], None] = lambda _: None,
-    preview: bool = False,
-    told: dict[str, Any] | None = None,
-    **job: Any,
+    listener: Listener = nobody,
+    **more: Any,
 ) -> list[Result]:
-    """Every case's result."""
-    wanted = Job(model=model, options=options or Options(), preview=preview, **job)
-    listening: dict[str, Any] = {"before": lambda *_: None} | (told or {})
-    results = run_batch(path, out, wanted, series, after=lambda result: after(as_json(result)), **listening)
-    return [as_json(result) for result in results]
+    """Every case's result; `after` is called with each when it is there."""
+
+    def hear(event: Event) -> None:
+        listener(event)
+        if isinstance(event, CaseDone):
+            after(as_json(event.result))
+
+    request = request_for(path, out, model, options, series=tuple(series), **more)
+    return [as_json(result) for result in run_batch(request, model, listener=hear)]

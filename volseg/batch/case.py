@@ -9,15 +9,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 
 import volseg
 from volseg.batch.ledger import discard, file_hashes, reusable
+from volseg.batch.request import Request
 from volseg.batch.watchdog import Watchdog
-from volseg.errors import ExportError, RefusalError
-from volseg.export.outputs import FinishedCase, check_formats, chosen
+from volseg.errors import CancelledError, ExportError, RefusalError
+from volseg.events import Cancel, Listener, Note, Planned, Progress
+from volseg.export.outputs import FinishedCase, chosen
 from volseg.inference.engines import Engine
 from volseg.inference.fit import Mismatch
 from volseg.inference.memory import Plan
@@ -44,51 +46,40 @@ class Job:
     ----------
     model, options
         What segments, and how.
-    formats
-        Formats by their names in `volseg.export.outputs`, or None: those that the source has by default.
-    repair_uids
-        Write a copy of a series whose UIDs are blank, and refer to that.
-    resample_tilt
-        Put a series with a gantry tilt onto straight slices for the network.
-    preview
-        Draw a picture of each.
+    settings
+        What was asked for, with what the model says where that was left to it.
     """
 
     model: Model
     options: Options
-    formats: tuple[str, ...] | None = None
-    repair_uids: bool = False
-    resample_tilt: bool = False
-    preview: bool = True
+    settings: Settings
 
-    def __post_init__(self) -> None:
-        check_formats(self.formats)
+    @classmethod
+    def of(cls, request: Request, model: Model) -> Self:
+        """The job that a request gives a model.
+
+        Raises
+        ------
+        ModelError
+            Weights that are absent, were changed, or aren't those of the model's network.
+        UsageError
+            A fold, a label, a device or an engine that isn't there.
+        """
+        options = request.options()
+        model.engines(options)
+        labels = tuple(label.name for label in model.wanted(options))
+        resolved = {
+            "tta": model.recipe.mirroring.use if request.tta is None else request.tta,
+            "folds": model.folds(options),
+            "labels": labels if request.labels else None,
+        }
+        settings = Settings(**{name: getattr(request, name) for name in Settings.model_fields} | resolved)
+        return cls(model=model, options=options, settings=settings)
 
     @property
     def identity(self) -> ModelIdentity:
         """The model, for ``result.json``."""
         return ModelIdentity(name=self.model.name, version=self.model.version, sha256=self.model.sha256)
-
-    def settings(self) -> Settings:
-        """What was asked for, with what the model says where that was left to it."""
-        model, options = self.model, self.options
-        return Settings(
-            formats=self.formats,
-            tta=model.recipe.mirroring.use if options.mirroring is None else options.mirroring,
-            tile_step=options.tile_step,
-            coarse_to_fine=options.coarse_to_fine,
-            folds=model.folds(options),
-            engine=options.engine,
-            precision=options.precision,
-            device=options.device,
-            labels=tuple(label.name for label in model.wanted(options)) if options.labels else None,
-            probabilities=options.probabilities,
-            entropy=options.entropy,
-            memory=options.memory,
-            repair_uids=self.repair_uids,
-            resample_tilt=self.resample_tilt,
-            preview=self.preview,
-        )
 
 
 @dataclass
@@ -126,7 +117,7 @@ class Account:
             geometry=None if candidate.geometry is None else GeometryResult.of(candidate.geometry),
             volseg=volseg.__version__,
             model=job.identity,
-            options=job.settings(),
+            options=job.settings,
             engine=None if self.engine is None else self.engine.name,
             precision=None if self.engine is None else self.engine.precision,
             threads=self.threads,
@@ -138,6 +129,25 @@ class Account:
             flags=tuple(self.flags),
             files=dict(self.files),
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Told:
+    """Who is told of a batch, and who ends it.
+
+    Attributes
+    ----------
+    listener
+        What hears of events.
+    cancel
+        What ends the batch between two windows.
+    watchdog
+        What hears of stages.
+    """
+
+    listener: Listener
+    cancel: Cancel
+    watchdog: Watchdog
 
 
 class Case:
@@ -156,20 +166,22 @@ class Case:
         Folder of all cases; this one's is ``out / candidate.name``.
     job
         What to do.
-    watchdog
+    told
         To whom the stages are reported.
     wrong
         Why it is to be skipped; None: it isn't.
     """
 
     def __init__(
-        self, candidate: Candidate, root: Path, out: Path, job: Job, watchdog: Watchdog, wrong: Mismatch | None = None
+        self, candidate: Candidate, root: Path, out: Path, job: Job, told: Told, wrong: Mismatch | None = None
     ) -> None:
         self.candidate, self.job, self.wrong = candidate, job, wrong
-        self._folder, self._watchdog = out / candidate.name, watchdog
+        self.name = candidate.name
+        self._folder, self._told = out / candidate.name, told
         self._account = Account(candidate, root, job)
         self._result: CaseResult | None = None
         self._ready: Ready | None = None
+        self._stage = "network"
         self._segmented: tuple[Volume, Streamed] | None = None
 
     @property
@@ -184,14 +196,14 @@ class Case:
             if self.wrong is not None:
                 self._result = account.result("skipped", self.wrong.code, self.wrong.reason)
                 return
-            volume = self._timed("load", lambda: self.candidate.load(resample_tilt=job.resample_tilt))
+            volume = self._timed("load", lambda: self.candidate.load(resample_tilt=job.settings.resample_tilt))
             account.sha256 = volume.source.sha256
             if earlier := reusable(self._folder, account.result("done")):
                 self._result = earlier.model_copy(update={"reused": True})
             elif not stop.is_set():
-                account.flags += _flags(self.candidate, volume, job.model)
-                with self._watchdog.stage(self.candidate.name, "preprocess"):
-                    self._ready = job.model.prepare(volume, job.options)
+                self._flag(*_flags(self.candidate, volume, job.model))
+                with self._told.watchdog.stage(self.name, "preprocess"):
+                    self._ready = job.model.prepare(volume, replace(job.options, planned=self._planned))
 
     def run(self) -> None:
         """Take away what an earlier run left, and segment it where it is prepared."""
@@ -201,12 +213,13 @@ class Case:
             discard(self._folder)
             if self._ready is not None:
                 ready, self._ready = self._ready, None
-                with self._watchdog.stage(self.candidate.name, "network"):
-                    streamed = self.job.model.run(ready, replace(self.job.options, progress=self._progress))
+                options = replace(self.job.options, progress=self._progress, staged=self._staged)
+                with self._told.watchdog.stage(self.name, "network"):
+                    streamed = self.job.model.run(ready, options)
                 self._account.windows = streamed.windows
                 engine = self._account.engine = self.job.model.engines(self.job.options)[0]
                 if engine.note is not None:
-                    self._account.flags.append(f"engine: {engine.note}")
+                    self._flag(f"engine: {engine.note}")
                 self._account.seconds |= ready.seconds
                 self._segmented = ready.volume, streamed
 
@@ -223,11 +236,11 @@ class Case:
 
     def _finished(self, volume: Volume, streamed: Streamed) -> CaseResult:
         account, folder = self._account, self._folder
-        with self._watchdog.stage(self.candidate.name, "postprocess"):
+        with self._told.watchdog.stage(self.name, "postprocess"):
             prediction = self.job.model.finish(streamed, self.job.options, volume.source.stored)
         account.seconds |= prediction.seconds
         account.labels = _found(prediction)
-        account.flags += quality_flags(account.labels, self.job.model.trained_on.volumes_ml)
+        self._flag(*quality_flags(account.labels, self.job.model.trained_on.volumes_ml))
         finished = FinishedCase(
             candidate=self.candidate,
             scan=volume,
@@ -246,21 +259,35 @@ class Case:
         """Run `work` and note how long it took."""
         start = time.perf_counter()
         try:
-            with self._watchdog.stage(self.candidate.name, stage):
+            with self._told.watchdog.stage(self.name, stage):
                 return work()
         finally:
             self._account.seconds[stage] = round(time.perf_counter() - start, 4)
 
+    def _flag(self, *flags: str) -> None:
+        """Keep flags for the result, and tell of them."""
+        self._account.flags += flags
+        for flag in flags:
+            self._told.listener(Note(case=self.name, text=flag))
+
+    def _planned(self, plan: Plan) -> None:
+        self._told.listener(Planned(case=self.name, total=plan.total, text=str(plan)))
+
+    def _staged(self, stage: str) -> None:
+        self._stage = stage
+
     def _progress(self, done: int, count: int) -> None:
-        self._watchdog.progress()
-        if self.job.options.progress is not None:
-            self.job.options.progress(done, count)
+        self._told.cancel.raise_if_cancelled()
+        self._told.watchdog.progress()
+        self._told.listener(Progress(case=self.name, done=done, count=count, stage=self._stage))
 
     @contextmanager
     def _accounted(self) -> Iterator[None]:
         """An error ends this case alone."""
         try:
             yield
+        except CancelledError:
+            raise
         except Exception as error:
             self._result = _stopped(self._account, error)
 
@@ -308,7 +335,7 @@ def _write(account: Account, case: FinishedCase, folder: Path) -> ExportError | 
     Each is accounted for as soon as it is there, so that also a case that fails half-way names what it left.
     """
     problem: ExportError | None = None
-    settings = account.job.settings()
+    settings = account.job.settings
     for output in chosen(settings, case.scan.source):
         try:
             written = output.write(case, folder)

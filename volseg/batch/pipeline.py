@@ -9,18 +9,17 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 
 from volseg.batch.case import Case
+from volseg.events import Cancel, CaseBegun, CaseDone, Listener, nobody
 from volseg.geometry import Geometry
 from volseg.machine import available_bytes, single_threads
 from volseg.results.case import CaseResult
 
 
-def run_cases(
-    cases: Sequence[Case], *, before: Callable[[int], None], after: Callable[[CaseResult], None]
-) -> list[CaseResult]:
+def run_cases(cases: Sequence[Case], listener: Listener = nobody, cancel: Cancel | None = None) -> list[CaseResult]:
     """Run every case, and return their results in the same order.
 
     What a case doesn't account for itself, such as an interrupt, ends the others too: what is being written then is
@@ -30,24 +29,31 @@ def run_cases(
     ----------
     cases
         None of which was begun.
-    before
-        Called with the number of a case, from 0, when its turn with the network comes.
-    after
-        Called with each result, in order, by the thread that writes.
+    listener
+        Told of a case when its turn with the network comes, and of its result by the thread that writes, in order.
+    cancel
+        What ends it before the next case.
+
+    Raises
+    ------
+    CancelledError
+        `cancel` was told so.
     """
+    cancel = cancel or Cancel()
     stop = threading.Event()
     results: list[CaseResult] = []
 
     def write(case: Case) -> None:
         results.append(case.write())
-        after(results[-1])
+        listener(CaseDone(case=case.name, result=results[-1]))
 
     with single_threads(2) as pool:
         prepared: Future[None] | None = None
         written: Future[None] | None = None
         try:
             for number, case in enumerate(cases):
-                before(number)
+                cancel.raise_if_cancelled()
+                listener(CaseBegun(case=case.name, number=number + 1, count=len(cases)))
                 # With nothing beside it, it has all cores.
                 case.prepare(stop) if prepared is None else prepared.result()
                 overlap = number + 1 < len(cases) and fit_together(case, cases[number + 1])
@@ -71,7 +77,7 @@ def fit_together(case: Case, following: Case) -> bool:
     by as many times as it has more voxels or covers more of the body.
     """
     available, grids = available_bytes(), (case.candidate.geometry, following.candidate.geometry)
-    if case.plan is None or case.job.options.memory is not None:
+    if case.plan is None or case.job.settings.memory is not None:
         return False
     if available is None or None in grids:  # what has no geometry isn't loaded
         return True

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from volseg.batch.case import Case, Job
+from volseg.batch.case import Case, Job, Told
 from volseg.batch.pipeline import run_cases
-from volseg.batch.watchdog import Stalled, Watchdog
+from volseg.batch.request import Request
+from volseg.batch.watchdog import Watchdog
 from volseg.errors import InputError, UsageError
+from volseg.events import Cancel, Listener, nobody
 from volseg.inference.fit import Mismatch
+from volseg.inference.predictor import Model, load_model
 from volseg.loaders import Candidate, find
 from volseg.loaders.channels import compose
 from volseg.resample import straight_grid
 from volseg.results.case import CaseResult
-
-#: Called before each case with its number (from 1), the number of cases, and its name; and after it with its result.
-Before = Callable[[int, int, str], None]
-After = Callable[[CaseResult], None]
 
 
 def choose_series(candidates: Sequence[Candidate], series: Sequence[str], channels: int = 1) -> list[Candidate]:
@@ -78,7 +78,7 @@ def mismatch(candidate: Candidate, job: Job, *, is_file: bool) -> Mismatch | Non
     is not left out for its grid, so that the reason is told.
     """
     grid = candidate.geometry
-    if candidate.code == "tilted" and job.resample_tilt and grid is not None:
+    if candidate.code == "tilted" and job.settings.resample_tilt and grid is not None:
         grid = straight_grid(grid)
     elif not candidate.usable:
         grid = None
@@ -89,75 +89,120 @@ def mismatch(candidate: Candidate, job: Job, *, is_file: bool) -> Mismatch | Non
 
 
 def run_batch(
-    path: Path,
-    out: Path,
-    job: Job,
-    series: Sequence[str] = (),
-    *,
-    before: Before,
-    after: After,
-    stalled: Stalled = lambda *_: None,
+    request: Request, model: Model | None = None, *, listener: Listener = nobody, cancel: Cancel | None = None
 ) -> list[CaseResult]:
     """Segment everything below a path that fits the model.
+
+    Parameters
+    ----------
+    request
+        What to do.
+    model
+        The request's model where it is loaded already.
+    listener
+        Told of what happens, by several threads: of a case's end perhaps after the next one's beginning.
+    cancel
+        What ends the batch between two windows.
+
+    Returns
+    -------
+    list of CaseResult
+        What became of each case.
+
+    Raises
+    ------
+    UsageError
+        The input doesn't exist, the output lies inside it, it lies where a case's results would, the output can't be
+        made, or a series, a fold, a label, an engine or a device that isn't there. Nothing was written.
+    ModelError
+        No such model, or one that can't be used.
+    InputError
+        Code ``no-image``: nothing below the path is an image.
+    CancelledError
+        `cancel` was told so. Cases that were done are there.
+    """
+    path, out = request.input, request.output
+    if path.is_dir() and out.resolve().is_relative_to(path.resolve()):
+        raise UsageError(f"{out}: lies inside the input {path}; choose a folder elsewhere")
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"{out}: is a file; give a folder")
+    job = Job.of(request, load_model(request.model) if model is None else model)
+    candidates, root = _candidates(request, job)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{out}: this folder can't be made: {error.strerror}") from error
+    cancel = cancel or Cancel()
+    with Watchdog(listener) as watchdog:
+        told = Told(listener=listener, cancel=cancel, watchdog=watchdog)
+        wrong = {
+            candidate.name: None if request.series else mismatch(candidate, job, is_file=path.is_file())
+            for candidate in candidates
+        }
+        cases = [Case(candidate, root, out, job, told, wrong[candidate.name]) for candidate in candidates]
+        return run_cases(cases, listener, cancel)
+
+
+def _candidates(request: Request, job: Job) -> tuple[list[Candidate], Path]:
+    """What is to be segmented, and the folder that it was found in."""
+    path, channels = request.input, job.model.recipe.channels
+    study = find(path, channels=channels)
+    if not study.candidates:
+        shown = "; ".join(f"{entry.path.name}: {entry.reason}" for entry in study.ignored[:3])
+        raise InputError(f"holds no image{f' ({shown})' if shown else ''}", code="no-image", path=path)
+    found = list(study.candidates)
+    candidates = choose_series(found, request.series, len(channels)) if request.series else found
+    for candidate in candidates:
+        # What an earlier run left in there is removed, and the scan may bear the name of a result.
+        if path.resolve().is_relative_to((request.output / candidate.name).resolve()):
+            raise UsageError(
+                f"{request.output / candidate.name}: holds the input {path}; choose another folder for the results"
+            )
+    return candidates, study.root
+
+
+def segment(
+    path: str | Path,
+    out: str | Path,
+    *,
+    model: str | Path | Model,
+    listener: Listener = nobody,
+    cancel: Cancel | None = None,
+    **options: Any,
+) -> list[CaseResult]:
+    """Segment a file, a series, a study or a folder of these: what ``volseg predict`` does in the shell.
 
     Parameters
     ----------
     path
         NIfTI file, DICOM series, study folder, or a folder of such.
     out
-        Folder for the results, a folder a case.
-    job
-        What to do with each.
-    series
-        Only these, whether they fit or not.
-    before, after
-        For showing progress. `after` is called by another thread, and for one case perhaps after `before` for the next.
-    stalled
-        Told of stages that make no progress.
+        Folder for the results, a folder for each case.
+    model
+        Bundled name, model folder, or a loaded model, which several calls may share one after the other.
+    listener
+        Called with an event (`volseg.events`) whenever something happens, by several threads.
+    cancel
+        What ends the batch between two windows (`volseg.events.Cancel`).
+    **options
+        Fields of `volseg.batch.request.Request`, such as ``formats=("nifti", "seg")`` or ``tta=True``.
 
     Returns
     -------
     list of CaseResult
-        What became of each.
+        What became of each case: ``result.json`` in its folder holds the same. One that was refused or failed is
+        among them, and no error.
 
     Raises
     ------
     UsageError
-        The path doesn't exist, `out` lies inside it, it lies where a case's results would, `out` can't be made, or a
-        series that isn't there.
+        A call that is wrong, as `run_batch`; nothing was written.
     InputError
         Code ``no-image``: nothing below the path is an image.
+    CancelledError
+        `cancel` was told so. Cases that were done are there.
     """
-    if path.is_dir() and out.resolve().is_relative_to(path.resolve()):
-        raise UsageError(f"{out}: lies inside the input {path}; choose a folder elsewhere")
-    if out.exists() and not out.is_dir():
-        raise UsageError(f"{out}: is a file; give a folder")
-    job.model.engines(job.options)
-    job.model.wanted(job.options)
-    channels = job.model.recipe.channels
-    study = find(path, channels=channels)
-    if not study.candidates:
-        shown = "; ".join(f"{entry.path.name}: {entry.reason}" for entry in study.ignored[:3])
-        raise InputError(f"holds no image{f' ({shown})' if shown else ''}", code="no-image", path=path)
-    candidates = choose_series(study.candidates, series, len(channels)) if series else list(study.candidates)
-    for candidate in candidates:
-        # What an earlier run left in there is removed, and the scan may bear the name of a result.
-        if path.resolve().is_relative_to((out / candidate.name).resolve()):
-            raise UsageError(f"{out / candidate.name}: holds the input {path}; choose another folder for the results")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"{out}: this folder can't be made: {error.strerror}") from error
-    with Watchdog(stalled) as watchdog:
-        cases = [
-            Case(
-                candidate,
-                study.root,
-                out,
-                job,
-                watchdog,
-                None if series else mismatch(candidate, job, is_file=path.is_file()),
-            )
-            for candidate in candidates
-        ]
-        return run_cases(cases, before=lambda n: before(n + 1, len(cases), candidates[n].name), after=after)
+    loaded = model if isinstance(model, Model) else None
+    name = str(model.folder.path if isinstance(model, Model) else model)
+    request = Request.of(input=path, output=out, model=name, **options)
+    return run_batch(request, loaded, listener=listener, cancel=cancel)

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+
+from volseg.events import Listener, Stalled
 
 #: Seconds without progress after which a stage is named, first and at least. The slowest step that is still work is a
 #: window of a large network, mirrored in eight ways, on two cores: half a minute.
 QUIET_S = 60.0
 #: And at least as many times the longest pause that the same stage has made before and come back from.
 PATIENCE = 3.0
-
-#: Called with the case, its stage, and the seconds since that made progress; from a thread of its own.
-Stalled = Callable[[str, str, float], None]
 
 
 @dataclass
@@ -34,14 +33,14 @@ class Watchdog:
 
     Parameters
     ----------
-    stalled
-        What to tell.
+    listener
+        What to tell, from a thread of its own.
     quiet_s
         As `QUIET_S`.
     """
 
-    def __init__(self, stalled: Stalled, quiet_s: float = QUIET_S) -> None:
-        self._stalled, self._quiet_s = stalled, quiet_s
+    def __init__(self, listener: Listener, quiet_s: float = QUIET_S) -> None:
+        self._listener, self._quiet_s = listener, quiet_s
         self._stages: dict[int, _Stage] = {}
         self._longest: dict[str, float] = {}
         self._lock, self._over = threading.Lock(), threading.Event()
@@ -84,7 +83,7 @@ class Watchdog:
     def _watch(self) -> None:
         while not self._over.wait(min(1.0, self._quiet_s / 4)):
             for case, name, silent in self._due():
-                self._stalled(case, name, silent)
+                self._listener(Stalled(case=case, stage=name, seconds=silent))
 
     def _due(self) -> list[tuple[str, str, float]]:
         """Stages that are to be named now."""

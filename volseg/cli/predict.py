@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from volseg.cli.progress import Line, progress_line
+from volseg.events import CaseBegun, CaseDone, Event, Planned, Progress, Stalled
 from volseg.export.outputs import formats as known_formats
 
 if TYPE_CHECKING:
     from volseg.results.case import CaseResult
 
+#: The stage of a model that has one alone, which isn't named.
+NETWORK = "network"
 #: Labels whose volumes are shown in a line; of more, only those that occur, and the others are counted.
 MOST_LABELS = 6
 
@@ -35,7 +38,7 @@ def _outcome(result: CaseResult, root: Path) -> str:
 
 
 class Shown:
-    """What is said of a batch on the way.
+    """What is said of a batch on the way: a listener.
 
     Parameters
     ----------
@@ -43,36 +46,30 @@ class Shown:
         Where it is said.
     root
         Folder that a result's path is relative to.
+    plans
+        Whether the memory of each case is said.
     """
 
-    def __init__(self, line: Line, root: Path) -> None:
-        self.line, self.root = line, root
-        self.case = self.stage = ""
+    def __init__(self, line: Line, root: Path, *, plans: bool) -> None:
+        self.line, self.root, self.plans = line, root, plans
+        self.case = ""
 
-    def before(self, number: int, count: int, name: str) -> None:
-        """A case begins."""
-        self.case, self.stage = f"[{number}/{count}] {name}", ""
-        self.line.update(self.case)
-
-    def planned(self, plan: object) -> None:
-        """What it will take is known."""
-        self.line.say(f"{self.case}: memory {plan}")
-
-    def staged(self, stage: str) -> None:
-        """One of a cascade's stages begins."""
-        self.stage = f"{stage}, "
-
-    def progress(self, done: int, windows: int) -> None:
-        """A window is done."""
-        self.line.update(f"{self.case}: {self.stage}{done} of {windows} windows")
-
-    def stalled(self, case: str, stage: str, seconds: float) -> None:
-        """A stage makes no progress."""
-        self.line.say(f"{case}: {stage}: no progress for {seconds:.0f} s; still waiting")
-
-    def after(self, result: CaseResult) -> None:
-        """A case is over."""
-        self.line.say(f"{result.status:8} {result.case}  {_outcome(result, self.root)}")
+    def __call__(self, event: Event) -> None:
+        """Say what happened."""
+        match event:
+            case CaseBegun():
+                self.case = f"[{event.number}/{event.count}] {event.case}"
+                self.line.update(self.case)
+            case Planned() if self.plans:
+                self.line.say(f"{self.case}: memory {event.text}")
+            case Progress():
+                stage = "" if event.stage == NETWORK else f"{event.stage}, "
+                self.line.update(f"{self.case}: {stage}{event.done} of {event.count} windows")
+            case Stalled():
+                self.line.say(f"{event.case}: {event.stage}: no progress for {event.seconds:.0f} s; still waiting")
+            case CaseDone():
+                result: CaseResult = event.result
+                self.line.say(f"{result.status:8} {result.case}  {_outcome(result, self.root)}")
 
 
 def predict(
@@ -155,43 +152,35 @@ def predict(
     ] = True,
 ) -> None:
     """Segment every series that fits the model; masks lie on the scan's own grid."""
-    from volseg.batch.case import Job
+    from volseg.batch.request import Request
     from volseg.batch.runner import run_batch
-    from volseg.inference.options import Options
-    from volseg.inference.predictor import load_model
     from volseg.machine import parse_size
     from volseg.results.case import exit_code
 
-    root = path if path.is_dir() else path.parent
+    request = Request.of(
+        input=path,
+        output=output,
+        model=model,
+        series=_listed(series),
+        formats=_listed(formats) or None,
+        tta=tta,
+        tile_step=step,
+        coarse_to_fine=coarse_to_fine,
+        folds=_listed(folds),
+        engine=engine,
+        precision=precision,
+        device=device,
+        labels=_listed(labels) or None,
+        probabilities=probabilities,
+        entropy=entropy,
+        memory=None if memory is None else parse_size(memory),
+        repair_uids=repair_uids,
+        resample_tilt=resample_tilt,
+        preview=preview,
+    )
     with progress_line() as line:
-        shown = Shown(line, root)
-        options = Options(
-            mirroring=tta,
-            engine=engine,
-            precision=precision,
-            folds=_listed(folds),
-            device=device,
-            labels=_listed(labels),
-            tile_step=step,
-            coarse_to_fine=coarse_to_fine,
-            probabilities=probabilities,
-            entropy=entropy,
-            memory=None if memory is None else parse_size(memory),
-            planned=None if memory is None else shown.planned,
-            progress=shown.progress,
-            staged=shown.staged,
-        )
-        job = Job(
-            model=load_model(model),
-            options=options,
-            formats=_listed(formats) or None,
-            repair_uids=repair_uids,
-            resample_tilt=resample_tilt,
-            preview=preview,
-        )
-        results = run_batch(
-            path, output, job, _listed(series), before=shown.before, after=shown.after, stalled=shown.stalled
-        )
+        shown = Shown(line, path if path.is_dir() else path.parent, plans=memory is not None)
+        results = run_batch(request, listener=shown)
         used = {f"{result.engine} {result.precision}" for result in results if result.engine}
         if used:
             line.say(f"{'engine':8} {', '.join(sorted(used))}")
