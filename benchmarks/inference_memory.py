@@ -130,7 +130,7 @@ def run(way: str, shape: tuple[int, int, int]) -> dict[str, Any]:
         placement = Placement(in_file=way == "file", overlap=way != "file")
         planned = plan_for(scan, task, [network], placement, before).total
         streamed = stream(prepared, [network], task, Source(), placement=placement)
-        array, seconds = streamed.labels.array, streamed.seconds
+        array, seconds = streamed.mask.array, streamed.seconds
     end = time.perf_counter()
     return {
         "prepare": middle - start,

@@ -6,14 +6,14 @@ from dataclasses import FrozenInstanceError, asdict
 import pytest
 
 from volseg.errors import CancelledError, VolsegError
-from volseg.events import Cancel, CaseBegun, Event, Listener, Progress, nobody
+from volseg.events import Cancel, CaseBegun, Event, Listener, Progress, Stage, nobody
 
 
 def test_events_are_data() -> None:
     event = Progress(case="a", done=2, count=9, stage="network")
     assert asdict(event) == {"case": "a", "done": 2, "count": 9, "stage": "network"}
     assert event == Progress(case="a", done=2, count=9, stage="network")
-    assert event != CaseBegun(case="a", number=1, count=9)
+    assert event != Progress(case="b", done=2, count=9, stage="network")
     with pytest.raises(FrozenInstanceError):
         event.done = 3  # type: ignore[misc]
 
@@ -45,3 +45,13 @@ def test_cancelling_in_one_thread_ends_another() -> None:
     thread.join(timeout=5)
     assert cancel.cancelled
     assert [type(error) for error in ended] == [CancelledError]
+
+
+def test_a_stage_tells_and_ends_where_it_is_told_to() -> None:
+    heard: list[Event] = []
+    stage = Stage(case="a", name="first stage", listener=heard.append)
+    stage.reached(0, 2)
+    stage.cancel.cancel()
+    with pytest.raises(CancelledError, match="told to end"):
+        stage.reached(1, 2)
+    assert heard == [Progress(case="a", done=done, count=2, stage="first stage") for done in (0, 1)]

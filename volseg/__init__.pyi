@@ -11,8 +11,8 @@ from volseg.errors import UsageError as UsageError
 from volseg.errors import VolsegError as VolsegError
 from volseg.export.save import save as save
 from volseg.geometry import Geometry as Geometry
-from volseg.inference.predictor import Model as Model
-from volseg.inference.predictor import load_model as load_model
+from volseg.inference import Model as Model
+from volseg.inference import load_model as load_model
 from volseg.loaders import load as load
 from volseg.results.case import CaseResult as CaseResult
 from volseg.volume import Label as Label

@@ -8,7 +8,7 @@ time from each.
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from volseg.errors import CancelledError
@@ -153,3 +153,34 @@ class Cancel:
         """
         if self.cancelled:
             raise CancelledError("cancelled: the run was told to end")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """A network's work on a case: it tells how far it has got, and ends where it is told to.
+
+    Attributes
+    ----------
+    case, name
+        Names of the case and of the stage, as `Progress` has them.
+    listener
+        Whom it tells.
+    cancel
+        What may end it.
+    """
+
+    case: str = ""
+    name: str = "network"
+    listener: Listener = nobody
+    cancel: Cancel = field(default_factory=Cancel)
+
+    def reached(self, done: int, count: int) -> None:
+        """Tell how many windows are done of all, and go on unless the run is to end.
+
+        Raises
+        ------
+        CancelledError
+            `Cancel.cancel` was called.
+        """
+        self.listener(Progress(case=self.case, done=done, count=count, stage=self.name))
+        self.cancel.raise_if_cancelled()

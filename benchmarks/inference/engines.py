@@ -29,11 +29,10 @@ import volseg
 from benchmarks._machine import machine
 from benchmarks.inference._compare import LARGE, finer, labels_in, measured
 from benchmarks.inference.variants import dice
-from volseg.inference.engines import Engine, EngineChoice, PrecisionChoice
+from volseg.inference import Model, Options, Segmenter, load_model
+from volseg.inference.engines import EngineChoice, PrecisionChoice
 from volseg.inference.engines.choice import make_engine
 from volseg.inference.engines.torch import TorchEngine
-from volseg.inference.options import Options
-from volseg.inference.predictor import Model, load_model
 from volseg.machine import native_bf16
 from volseg.network.unet import UNet
 
@@ -105,11 +104,11 @@ class Rounded(TorchEngine):
 
 def rounded(model: Model, scan: Path, options: Options) -> Labels:
     """Labels of a `Rounded` network."""
-    (usual,) = model.engines(options)
-    engine: Engine = Rounded(network(model), leave_head=usual.head is not None)
-    model.engines = lambda options: [engine]  # type: ignore[method-assign]  # noqa: ARG005
-    prediction = model.segment(volseg.load(scan), options)
-    return Labels(prediction.labels.array, prediction.windows, "| | |")
+    segmenter = Segmenter(model, options)
+    (usual,) = segmenter.engines
+    segmenter.engines = [Rounded(network(model), leave_head=usual.head is not None)]
+    prediction = segmenter.segment(volseg.load(scan))
+    return Labels(prediction.mask.array, prediction.windows, "| | |")
 
 
 def predicted(arguments: argparse.Namespace, scan: Path, out: Path, engine: str, precision: str) -> Labels:

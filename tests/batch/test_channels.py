@@ -16,7 +16,7 @@ from tests import dicom_files
 from tests.helpers.batch import segment
 from tests.tiny import Array, model_of, scan, threshold_recipe, threshold_weights, thresholded, write_nifti
 from volseg.errors import UsageError
-from volseg.inference.predictor import Model, load_model
+from volseg.inference import Model, load_model
 
 SHAPE = (12, 10, 9)
 AFFINE = dicom_files.lps_affine((1, 1, 1), directions=dicom_files.rotation(5, -8, 12))

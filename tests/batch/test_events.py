@@ -12,7 +12,7 @@ from tests.helpers.batch import as_json
 from tests.tiny import scan, threshold_model, write_nifti
 from volseg.errors import CancelledError, InputError, UsageError
 from volseg.events import Cancel, CaseBegun, CaseDone, Event, Note, Planned, Progress
-from volseg.inference.predictor import Model, load_model
+from volseg.inference import Model, load_model
 
 SHAPE = (35, 44, 33)
 
@@ -43,7 +43,7 @@ def test_a_listener_hears_each_case_from_its_beginning_to_its_end(folder: Path, 
         (planned,) = (event for event in own if isinstance(event, Planned))
         assert planned.total > 0
         steps = [event for event in own if isinstance(event, Progress)]
-        assert [step.done for step in steps] == list(range(1, result.windows + 1))
+        assert [step.done for step in steps] == list(range(result.windows + 1))
         assert {(step.count, step.stage) for step in steps} == {(result.windows, "network")}
         assert tuple(event.text for event in own if isinstance(event, Note)) == result.flags
         assert isinstance(own[-1], CaseDone)

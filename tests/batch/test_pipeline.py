@@ -17,8 +17,7 @@ from tests.helpers.batch import segment
 from tests.tiny import model_of, scan, tiny_recipe, write_nifti
 from volseg.batch.pipeline import fit_together, run_cases
 from volseg.geometry import Geometry
-from volseg.inference.options import Options
-from volseg.inference.predictor import Model, load_model
+from volseg.inference import Model, Options, Segmenter, load_model
 from volseg.results.case import CaseResult
 from volseg.results.settings import Settings
 from volseg.volume import Source, Volume
@@ -114,14 +113,14 @@ def test_an_interrupt_leaves_whole_cases_and_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, interrupted: str
 ) -> None:
     model, path, out = model_for(tmp_path / "model"), study(tmp_path), tmp_path / "out"
-    whole = Model.run
+    whole = Segmenter.run
 
-    def interrupt(self: Model, ready: Any, options: Options) -> Any:
+    def interrupt(self: Segmenter, ready: Any, *told: Any) -> Any:
         if ready.volume.source.name == interrupted:
             raise KeyboardInterrupt
-        return whole(self, ready, options)
+        return whole(self, ready, *told)
 
-    monkeypatch.setattr(Model, "run", interrupt)
+    monkeypatch.setattr(Segmenter, "run", interrupt)
     with pytest.raises(KeyboardInterrupt):
         run(path, out, model)
     assert sorted(path.name for path in out.iterdir()) == ["a", "b", "c", "d"][: "abcd".index(interrupted)]
@@ -158,7 +157,7 @@ def test_results_are_those_without_overlap(tmp_path: Path, monkeypatch: pytest.M
 
 def test_preprocessing_doesn_t_depend_on_the_number_of_threads(tmp_path: Path) -> None:
     # Of these sizes (to 70 x 44 x 90) matrix products are divided among threads, which changes their last bits.
-    model = model_for(tmp_path / "model")
+    segmenter = Segmenter(model_for(tmp_path / "model"))
     shape = (35, 44, 33)
     volume = Volume(scan(shape).astype(np.float32), Geometry(shape, np.eye(4)), Source(name="x", modality="MR"))
     threads = torch.get_num_threads()
@@ -166,7 +165,7 @@ def test_preprocessing_doesn_t_depend_on_the_number_of_threads(tmp_path: Path) -
         tensors = []
         for count in (1, 2):
             torch.set_num_threads(count)
-            tensors.append(model.prepare(volume, Options()).prepared.tensor_CDHW)
+            tensors.append(segmenter.prepare(volume).prepared.tensor_CDHW)
             assert torch.get_num_threads() == count
     finally:
         torch.set_num_threads(threads)

@@ -17,8 +17,7 @@ from tests.helpers.batch import segment
 from tests.tiny import model_of, scan, threshold_recipe, threshold_weights, write_nifti
 from volseg.batch.ledger import discard
 from volseg.errors import ExportError
-from volseg.inference.options import Options
-from volseg.inference.predictor import Model, load_model
+from volseg.inference import Model, Options, load_model
 from volseg.models.folder import TrainedOn
 
 SHAPE = (9, 12, 14)

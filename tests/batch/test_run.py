@@ -20,8 +20,7 @@ from tests import dicom_files
 from tests.helpers.batch import segment
 from tests.tiny import scan, threshold_model, thresholded, write_nifti
 from volseg.errors import CODES, InputError, UsageError
-from volseg.inference.options import Options
-from volseg.inference.predictor import Model, load_model
+from volseg.inference import Model, Options, load_model
 from volseg.results.case import Status, exit_code
 
 SHAPE = (35, 44, 33)

@@ -14,7 +14,7 @@ from tests.helpers.batch import segment
 from tests.tiny import scan, threshold_model, write_nifti
 from volseg.batch.watchdog import Watchdog
 from volseg.events import Event, Stalled, nobody
-from volseg.inference.predictor import load_model
+from volseg.inference import load_model
 
 QUIET_S = 0.08
 WAIT_S = 20

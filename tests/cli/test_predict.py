@@ -261,7 +261,8 @@ def test_a_terminal_shows_the_windows(
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     done = volseg_("predict", "--no-preview", source, "--model", model, "-o", tmp_path / "out")
     lines = done.err.split("\r\033[K")
-    assert lines[:3] == ["", "[1/1] scan", "[1/1] scan: 1 of 8 windows"]
+    shown = ["", "[1/1] scan", *(f"[1/1] scan: {done} of 8 windows" for done in range(2))]
+    assert lines[: len(shown)] == shown
     assert "[1/1] scan: 8 of 8 windows" in lines
     assert "memory" not in done.err
 

@@ -15,7 +15,7 @@ import pytest
 import volseg
 from tests import dicom_files
 from tests.tiny import Array, scan, threshold_model, thresholded, untrained_model, write_nifti
-from volseg.inference.predictor import Model
+from volseg.inference import Model
 
 ORIENTATIONS = [
     first + second + third

@@ -20,7 +20,7 @@ from tests.tiny import Array, model_of, scan, threshold_recipe, threshold_weight
 from volseg.batch.case import Job
 from volseg.batch.runner import mismatch
 from volseg.geometry import Geometry
-from volseg.inference.predictor import Model
+from volseg.inference import Model
 from volseg.loaders import find
 from volseg.volume import Volume
 

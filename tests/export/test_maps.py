@@ -53,7 +53,7 @@ def streamed() -> Streamed:
 def written(streamed: Streamed, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("case")
     assert streamed.maps is not None
-    names = list(write_maps(streamed.maps, streamed.labels, folder))
+    names = list(write_maps(streamed.maps, streamed.mask, folder))
     assert names == [f"probabilities/{name}.nii.gz" for name in NAMES]
     assert sorted(path.name for path in (folder / "probabilities").iterdir()) == [f"{name}.nii.gz" for name in NAMES]
     return folder / "probabilities"
@@ -80,11 +80,11 @@ def test_other_readers_find_probabilities_that_sum_to_one(streamed: Streamed, wr
     order = np.sort(shown[:4], 0)
     clear = order[-1] - order[-2] > 0.01
     assert clear.mean() > 0.9
-    assert np.array_equal(np.array([0, 1, 2, 300])[np.argmax(shown[:4], 0)][clear], streamed.labels.array[clear])
+    assert np.array_equal(np.array([0, 1, 2, 300])[np.argmax(shown[:4], 0)][clear], streamed.mask.array[clear])
 
 
 def test_the_grid_is_the_scan_s_and_the_header_says_what_it_is(streamed: Streamed, written: Path) -> None:
-    geometry = streamed.labels.geometry
+    geometry = streamed.mask.geometry
     for name in NAMES:
         image = nibabel.load(written / f"{name}.nii.gz")
         assert image.shape == geometry.shape
@@ -103,11 +103,11 @@ def test_the_grid_is_the_scan_s_and_the_header_says_what_it_is(streamed: Streame
 
 def test_the_same_maps_give_the_same_bytes(streamed: Streamed, written: Path, tmp_path: Path) -> None:
     assert streamed.maps is not None
-    for name in write_maps(streamed.maps, streamed.labels, tmp_path):
+    for name in write_maps(streamed.maps, streamed.mask, tmp_path):
         content = (tmp_path / name).read_bytes()
         assert content == (written.parent / name).read_bytes()
         assert content[4:8] == b"\0\0\0\0"  # gzip's time
-        assert len(gzip.decompress(content)) == 352 + np.prod(streamed.labels.geometry.shape)
+        assert len(gzip.decompress(content)) == 352 + np.prod(streamed.mask.geometry.shape)
 
 
 def test_a_full_disk_leaves_nothing_half_written(
@@ -126,7 +126,7 @@ def test_a_full_disk_leaves_nothing_half_written(
     monkeypatch.setattr(Maps, "slabs", slabs)
     found: list[str] = []
     with pytest.raises(ExportError, match=r"1-label_1\.nii\.gz: the file can't be written: No space left") as failed:
-        found.extend(write_maps(streamed.maps, streamed.labels, tmp_path))
+        found.extend(write_maps(streamed.maps, streamed.mask, tmp_path))
     assert failed.value.code == "no-room"
     assert [path.name for path in (tmp_path / "probabilities").iterdir()] == ["0-background.nii.gz"]
 

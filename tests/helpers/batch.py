@@ -10,8 +10,7 @@ from typing import Any
 from volseg.batch.request import Request
 from volseg.batch.runner import run_batch
 from volseg.events import CaseDone, Event, Listener, nobody
-from volseg.inference.options import Options
-from volseg.inference.predictor import Model
+from volseg.inference import Model, Options
 from volseg.results.case import CaseResult
 from volseg.results.settings import Settings
 

@@ -14,9 +14,8 @@ from tests.inference.oracle import resized
 from tests.inference.test_stream import Random, prepared_of, recipe_of
 from tests.tiny import threshold_model
 from volseg.geometry import Geometry
+from volseg.inference import Options, Segmenter, load_model
 from volseg.inference.focus import focused
-from volseg.inference.options import Options
-from volseg.inference.predictor import load_model
 from volseg.inference.stream import Placement, layout_of, stream
 from volseg.preprocess.grid import Box
 from volseg.volume import Source, Volume
@@ -87,8 +86,8 @@ def test_labels_of_a_part_lie_where_those_of_the_whole_do(overlap: bool) -> None
     labels = np.zeros((30, 12, 25), np.uint8)
     labels[12:14, 3:5, 10:14] = 1
     part = focused(prepared, labels, recipe)
-    whole = stream(prepared, [Local()], recipe, Source()).labels.array
-    found = stream(part, [Local()], recipe, Source(), placement=Placement(overlap=overlap)).labels.array
+    whole = stream(prepared, [Local()], recipe, Source()).mask.array
+    found = stream(part, [Local()], recipe, Source(), placement=Placement(overlap=overlap)).mask.array
     inside = part.box.slices
     assert np.array_equal(found[inside], whole[inside])
     assert found[inside].any()
@@ -103,10 +102,10 @@ def test_a_model_looks_where_the_coarse_pass_found_something(tmp_path: Path) -> 
     volume = Volume(array, Geometry(array.shape, np.diag([1.0, 1.0, 2.0, 1.0])))
     threshold_model(tmp_path / "m")
     model = load_model(tmp_path / "m")
-    whole, part = (model.segment(volume, Options(coarse_to_fine=focus)) for focus in (False, True))
-    assert np.array_equal(part.labels.array, whole.labels.array)
+    whole, part = (Segmenter(model, Options(coarse_to_fine=focus)).segment(volume) for focus in (False, True))
+    assert np.array_equal(part.mask.array, whole.mask.array)
     # Windows of 8: whole 14 x 4 x 12; coarse 8 x 3 x 7; fine: 5, 4 and 4 voxels with a margin of 2 on each side.
     assert whole.windows == 14 * 4 * 12
     assert part.windows == 8 * 3 * 7 + 2 * 1 * 1
     empty = Volume(np.zeros_like(array), volume.geometry)
-    assert not model.segment(empty, Options(coarse_to_fine=True)).labels.array.any()
+    assert not Segmenter(model, Options(coarse_to_fine=True)).segment(empty).mask.array.any()

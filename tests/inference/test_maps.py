@@ -107,7 +107,7 @@ def test_where_labels_are_put_back_by_the_nearest_voxel(
     order = np.sort(shown, 0)
     clear = order[-1] - order[-2] > 0.02
     values = np.array([chosen.value for chosen in streamed.maps.maps[:-1]])
-    assert np.array_equal(values[shown.argmax(0)][clear], streamed.labels.array[clear])
+    assert np.array_equal(values[shown.argmax(0)][clear], streamed.mask.array[clear])
 
 
 def direct(logits_CDHW: Tensor, shape: tuple[int, int, int], recipe: Recipe) -> Maps:
@@ -234,7 +234,7 @@ def test_maps_are_the_same_in_every_placement_and_change_no_label() -> None:
     found = []
     for placement in PLACEMENTS:
         streamed = stream(prepared, engines, recipe, Source(), placement=placement, kinds=everything(recipe))
-        assert streamed.labels.array.tobytes() == plain.labels.array.tobytes()
+        assert streamed.mask.array.tobytes() == plain.mask.array.tobytes()
         assert streamed.quality == plain.quality
         assert streamed.maps is not None
         found.append([streamed.maps.values(each).tobytes() for each in streamed.maps.maps])

@@ -14,12 +14,11 @@ import pytest
 from tests.tiny import scan, threshold_model, thresholded, tiny_recipe
 from volseg.config import Recipe
 from volseg.errors import CODES, RefusalError, UsageError
+from volseg.events import Event, Planned, Progress
 from volseg.geometry import Geometry
-from volseg.inference import memory
+from volseg.inference import Options, Segmenter, load_model, memory
 from volseg.inference.engines.torch import TorchEngine
-from volseg.inference.memory import Plan, plan_memory
-from volseg.inference.options import Options
-from volseg.inference.predictor import load_model
+from volseg.inference.memory import plan_memory
 from volseg.inference.stream import Placement
 from volseg.machine import available_bytes, parse_size, resident_bytes
 from volseg.network.unet import UNet
@@ -152,15 +151,20 @@ def test_labels_do_not_depend_on_the_bound(tmp_path: Path, monkeypatch: pytest.M
     threshold_model(tmp_path / "m")
     model = load_model(tmp_path / "m")
     volume = volume_of()
-    plans: list[Plan] = []
-    steps: list[tuple[int, int]] = []
-    whole = model.segment(volume, Options(planned=plans.append, progress=lambda *given: steps.append(given)))
-    assert np.array_equal(whole.labels.array, thresholded(volume.array))
-    assert steps == [(number, whole.windows) for number in range(1, whole.windows + 1)]
+    heard: list[Event] = []
+    whole = Segmenter(model).segment(volume, heard.append)
+    assert np.array_equal(whole.mask.array, thresholded(volume.array))
+    planned, *windows = heard
+    count = whole.windows
+    assert windows == [Progress(case="volume", done=n, count=count, stage="network") for n in range(count + 1)]
     monkeypatch.setattr(memory, "available_bytes", lambda: 0)
-    in_file = model.segment(volume, Options(memory=10**12, planned=plans.append))
-    assert [plan.placement.in_file for plan in plans] == [False, True]
-    assert in_file.labels.array.tobytes() == whole.labels.array.tobytes()
+    heard.clear()
+    in_file = Segmenter(model, Options(memory=10**12)).segment(volume, heard.append)
+    for plan, kept in ((planned, False), (heard[0], True)):
+        assert isinstance(plan, Planned)
+        assert ("in a file" in plan.text) == kept
+        assert plan.text.startswith(f"{plan.total / 1e6:,.0f} MB")
+    assert in_file.mask.array.tobytes() == whole.mask.array.tobytes()
 
 
 def test_a_slab_in_a_file_leaves_nothing_even_when_the_process_is_killed(tmp_path: Path) -> None:

@@ -19,8 +19,7 @@ from tests.tiny import (
 )
 from volseg.errors import UsageError
 from volseg.geometry import Geometry
-from volseg.inference.options import Options
-from volseg.inference.predictor import Model, load_model
+from volseg.inference import Model, Options, Segmenter, load_model
 from volseg.volume import Volume
 
 FIRST, SECOND = (label.name for label in threshold_recipe().labels)
@@ -38,7 +37,7 @@ def model(tmp_path: Path) -> Model:
 
 @pytest.mark.parametrize(("asked", "value"), [((FIRST,), 1), (("2",), 2), ((SECOND, "2"), 2)])
 def test_some_labels_are_those_of_the_whole_mask(model: Model, asked: tuple[str, ...], value: int) -> None:
-    found = model.segment(volume(), Options(labels=asked)).labels
+    found = Segmenter(model, Options(labels=asked)).segment(volume()).mask
     whole = thresholded(volume().array)
     assert np.array_equal(found.array, np.where(whole == value, value, 0))
     assert [label.value for label in found.labels] == [value]
@@ -46,14 +45,14 @@ def test_some_labels_are_those_of_the_whole_mask(model: Model, asked: tuple[str,
 
 
 def test_all_labels_by_name_are_all(model: Model) -> None:
-    found = model.segment(volume(), Options(labels=(SECOND, FIRST))).labels
+    found = Segmenter(model, Options(labels=(SECOND, FIRST))).segment(volume()).mask
     assert np.array_equal(found.array, thresholded(volume().array))
     assert [label.value for label in found.labels] == [1, 2]
 
 
 def test_a_label_that_is_not_there_is_named(model: Model) -> None:
     with pytest.raises(UsageError, match=rf"model threshold has no label spleen, 3; it has {FIRST} \(1\), {SECOND} "):
-        model.wanted(Options(labels=(FIRST, "spleen", "3")))
+        Segmenter(model, Options(labels=(FIRST, "spleen", "3")))
 
 
 def test_a_hole_is_not_filled_where_another_label_lies(tmp_path: Path) -> None:
@@ -64,11 +63,12 @@ def test_a_hole_is_not_filled_where_another_label_lies(tmp_path: Path) -> None:
     array[2, 2, 2] = 0
     fill = {"label": 1, "fill_holes": True}
     threshold_model(tmp_path / "m", postprocess=[fill])
-    found = load_model(tmp_path / "m").segment(Volume(array, Geometry((9, 9, 9), np.eye(4))), Options(labels=("1",)))
+    segmenter = Segmenter(load_model(tmp_path / "m"), Options(labels=("1",)))
+    found = segmenter.segment(Volume(array, Geometry((9, 9, 9), np.eye(4))))
     expected = np.zeros((9, 9, 9), np.uint8)
     expected[1:8, 1:8, 1:8] = 1
     expected[3:6, 3:6, 3:6] = 0
-    assert np.array_equal(found.labels.array, expected)
+    assert np.array_equal(found.mask.array, expected)
 
 
 def test_a_region_that_is_asked_for_is_not_hidden_by_another(tmp_path: Path) -> None:
@@ -79,17 +79,17 @@ def test_a_region_that_is_asked_for_is_not_hidden_by_another(tmp_path: Path) -> 
     weights["outputs.0.bias"] = weights["outputs.0.bias"][1:]
     model = Model(model_of(tmp_path / "m", threshold_recipe(output="sigmoid", network=network), {"all": weights}))
     x: Array = volume().array
-    both = model.segment(volume(), Options()).labels
+    both = Segmenter(model).segment(volume()).mask
     assert np.array_equal(both.array, np.where(2 * x > 301, 2, x > 100.5))
-    assert np.array_equal(model.segment(volume(), Options(labels=("1",))).labels.array, x > 100.5)
-    assert np.array_equal(model.segment(volume(), Options(labels=("2",))).labels.array, (2 * x > 301) * 2)
+    assert np.array_equal(Segmenter(model, Options(labels=("1",))).segment(volume()).mask.array, x > 100.5)
+    assert np.array_equal(Segmenter(model, Options(labels=("2",))).segment(volume()).mask.array, (2 * x > 301) * 2)
 
 
 def test_larger_steps_make_fewer_windows_and_nearly_the_same_mask(tmp_path: Path) -> None:
     untrained_model(tmp_path / "m", spacing_mm=None)
     model = load_model(tmp_path / "m")
-    near, far = (model.segment(volume((32, 32, 40)), Options(tile_step=step)) for step in (0.5, 1.0))
+    near, far = (Segmenter(model, Options(tile_step=step)).segment(volume((32, 32, 40))) for step in (0.5, 1.0))
     # Windows of 16: along 32 and 40 they begin at 0, 8, 16 (24); and at 0, 16 (0, 12, 24).
     assert (near.windows, far.windows) == (3 * 3 * 4, 2 * 2 * 3)
-    assert np.array_equal(near.labels.array, model.segment(volume((32, 32, 40)), Options()).labels.array)
-    assert 0.5 < (near.labels.array == far.labels.array).mean() < 1
+    assert np.array_equal(near.mask.array, Segmenter(model).segment(volume((32, 32, 40))).mask.array)
+    assert 0.5 < (near.mask.array == far.mask.array).mean() < 1

@@ -82,7 +82,7 @@ def check(prepared: Prepared, recipe: Recipe, engines: list[Random], mirrored: S
     expected, clear = oracle.labels_of(prepared, engines, recipe, mirrored)
     assert clear.mean() > 0.98
     first, *others = (
-        stream(prepared, engines, recipe, Source(), mirrored=mirrored, placement=placement).labels
+        stream(prepared, engines, recipe, Source(), mirrored=mirrored, placement=placement).mask
         for placement in PLACEMENTS
     )
     assert np.array_equal(first.array[clear], expected[clear])
@@ -135,7 +135,7 @@ def test_a_long_scan_goes_through_a_ring_many_times() -> None:
     prepared = prepared_of((5, 6, 40), Box((1, 0, 2), (9, 12, 77)), (0, 2, 1), AxisMap.between("RAS", "SLP"))
     check(prepared, recipe, [Random(recipe.outputs, (4, 4, 4))])
     check(prepared, recipe, [Random(recipe.outputs, (4, 4, 4), fold, features=5) for fold in range(2)])
-    labels = stream(prepared, [Random(recipe.outputs, (4, 4, 4))], recipe, Source()).labels
+    labels = stream(prepared, [Random(recipe.outputs, (4, 4, 4))], recipe, Source()).mask
     assert labels.array.dtype == np.uint16
     assert labels.array.max() > 255
 
@@ -248,6 +248,6 @@ def test_labels_decided_on_the_models_grid_are_put_back_by_the_nearest_voxel() -
     )
     assert len(np.unique(expected)) == 4
     for placement in PLACEMENTS:
-        labels = stream(prepared, engines, recipe, Source(), placement=placement).labels.array
+        labels = stream(prepared, engines, recipe, Source(), placement=placement).mask.array
         assert labels.shape == (i, j, k)
         assert np.array_equal(labels[sure == 1], expected[sure == 1])

@@ -22,11 +22,10 @@ import torch
 
 from tests.helpers.batch import segment
 from tests.inference import oracle
+from volseg.inference import Model, Segmenter, load_model
 from volseg.inference.engines import Engine, Precision
 from volseg.inference.engines.head import Head
 from volseg.inference.engines.stage1 import Stage1Engine
-from volseg.inference.options import Options
-from volseg.inference.predictor import Model, load_model
 from volseg.loaders import find
 from volseg.models.nnunet import import_nnunet
 from volseg.network.unet import UNet, stage1_values
@@ -142,7 +141,7 @@ def exact_labels(model: Model, volume: Volume) -> tuple[Mask, npt.NDArray[np.boo
     if model.stage1 is None:
         prepared = prepare(volume, model.recipe)
     else:
-        prepared = prepare_second(volume, model.stage1.segment(volume, Options()).labels, model.recipe)
+        prepared = prepare_second(volume, Segmenter(model.stage1).segment(volume).mask, model.recipe)
     engines: list[Engine] = []
     for fold in model.folder.manifest.weights:
         network = UNet.from_recipe(model.recipe, cascaded=model.stage1 is not None)

@@ -11,8 +11,7 @@ import torch
 
 from tests.tiny import TRAINED_ON, model_of, threshold_model, threshold_weights, tiny_recipe, untrained_model
 from volseg.errors import ModelError, UsageError
-from volseg.inference.options import Options
-from volseg.inference.predictor import Model, load_model
+from volseg.inference import Model, Options, Segmenter, load_model
 from volseg.models import bundled_models, model_path
 from volseg.models.folder import read_model, weight_file, write_model
 from volseg.network.unet import UNet
@@ -116,16 +115,16 @@ def test_nothing_is_left_of_a_model_that_couldn_t_be_written(tmp_path: Path) -> 
 def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
     model = Model(model_of(tmp_path / "m", tiny_recipe(), {"all": threshold_weights()}))
     with pytest.raises(ModelError, match="fold all aren't those of the network"):
-        model.engines(Options())
+        Segmenter(model)
 
 
 def test_folds_are_chosen_by_name(tmp_path: Path) -> None:
     threshold_model(tmp_path / "m", folds=("0", "1", "2"))
     model = load_model(tmp_path / "m")
-    assert model.folds(Options()) == ("0", "1", "2")
-    assert len(model.engines(Options(folds=("2", "0")))) == 2
+    assert Segmenter(model).folds == ("0", "1", "2")
+    assert len(Segmenter(model, Options(folds=("2", "0"))).engines) == 2
     with pytest.raises(UsageError, match="no fold 3; it has 0, 1, 2"):
-        model.engines(Options(folds=("0", "3")))
+        Segmenter(model, Options(folds=("0", "3")))
 
 
 def test_loading_runs_nothing_from_the_folder(tmp_path: Path) -> None:

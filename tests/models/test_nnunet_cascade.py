@@ -13,9 +13,8 @@ import pytest
 
 from tests.models.suite import RECORDED, results_of, unpacked
 from volseg.errors import ModelError, RefusalError
-from volseg.inference.memory import Plan
-from volseg.inference.options import Options
-from volseg.inference.predictor import Model, load_model
+from volseg.events import Event, Planned, Progress
+from volseg.inference import Model, Options, Segmenter, load_model
 from volseg.loaders import find
 from volseg.models.folder import read_model
 from volseg.models.nnunet import import_nnunet
@@ -104,24 +103,27 @@ def test_other_ways_to_resample_labels(changes: dict[str, Any], message: str, re
 
 def test_both_stages_are_accounted_for(model: Model, results: Path) -> None:
     scan = scan_of(results)
-    said: list[str] = []
-    plans: list[Plan] = []
-    options = Options(
-        staged=said.append, progress=lambda done, _: said.append(str(done)), planned=plans.append, engine="torch"
-    )
-    prediction = model.segment(scan, options)
-    second = said.index("second stage")
-    assert said[0] == "first stage"
-    assert prediction.windows == len(said) - 2 == int(said[second - 1]) + int(said[-1])
+    heard: list[Event] = []
+    prediction = Segmenter(model, Options(engine="torch")).segment(scan, heard.append)
+    planned, *windows = heard
+    assert isinstance(planned, Planned)
+    told = [(event.stage, event.done, event.count) for event in windows if isinstance(event, Progress)]
+    counts = {stage: count for stage, _, count in told}
+    assert told == [(stage, done, counts[stage]) for stage in counts for done in range(counts[stage] + 1)]
+    assert list(counts) == ["first stage", "second stage"]
+    assert prediction.windows == sum(counts.values())
     assert {"preprocess", "stage1", "network", "restore"} <= prediction.seconds.keys()
-    assert len(plans) == 1
     with pytest.raises(RefusalError, match="--memory allows"):
-        model.segment(scan, Options(memory=plans[0].total // 3, engine="torch"))
+        Segmenter(model, Options(memory=planned.total // 3, engine="torch")).segment(scan)
 
 
 def test_the_first_stage_runs_in_the_chosen_folds_that_it_has(model: Model, results: Path) -> None:
     assert model.stage1 is not None
-    assert model._options1(Options(folds=("1",), labels=("spot",))) == Options(folds=("1",))
+    chosen = Segmenter(model, Options(folds=("1",), labels=("spot",), engine="torch")).stage1
+    assert chosen is not None
+    assert chosen.options == Options(folds=("1",), engine="torch")
     model.stage1.folder.manifest.weights.pop("1")
-    assert model._options1(Options(folds=("1",))) == Options()
-    assert model.segment(scan_of(results), Options(folds=("1",), engine="torch")).windows > 2
+    other = Segmenter(model, Options(folds=("1",), engine="torch")).stage1
+    assert other is not None
+    assert other.options == Options(engine="torch")
+    assert Segmenter(model, Options(folds=("1",), engine="torch")).segment(scan_of(results)).windows > 2

@@ -11,8 +11,7 @@ import pytest
 from numpy.lib.npyio import NpzFile
 
 import volseg
-from volseg.inference.options import Options
-from volseg.inference.predictor import Model, load_model
+from volseg.inference import Model, Options, Segmenter, load_model
 from volseg.models.nnunet import import_nnunet
 from volseg.preprocess import prepare
 from volseg.volume import Volume
@@ -49,7 +48,7 @@ def test_the_network_sees_the_same_values(model: Model, recorded: tuple[NpzFile,
 
 def test_the_mask_is_the_same(model: Model, recorded: tuple[NpzFile, Volume]) -> None:
     record, volume = recorded
-    mask = model.segment(volume, Options(engine="torch", precision="fp32")).labels.array
+    mask = Segmenter(model, Options(engine="torch", precision="fp32")).segment(volume).mask.array
     assert mask.shape == record["array"].shape
     assert len(np.unique(record["mask"])) > 2
     # Rounding decides on a few voxels of the model's grid, each of which is several of the scan's; in fp16, on more,

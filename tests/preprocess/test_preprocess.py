@@ -14,7 +14,7 @@ from scipy import ndimage
 
 from volseg.config import STORED_KJI, IntensityConfig, Recipe, recipe_from_dict
 from volseg.geometry import ORIENTATIONS, Geometry
-from volseg.inference.predictor import load_model
+from volseg.inference import load_model
 from volseg.loaders import load
 from volseg.preprocess import intensity, model_shape, prepare, prepare_labels
 from volseg.preprocess.grid import Box

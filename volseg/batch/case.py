@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,15 +18,20 @@ from volseg.batch.ledger import discard, file_hashes, reusable
 from volseg.batch.request import Request
 from volseg.batch.watchdog import Watchdog
 from volseg.errors import CancelledError, ExportError, RefusalError
-from volseg.events import Cancel, Listener, Note, Planned, Progress
+from volseg.events import Cancel, Event, Listener, Note
 from volseg.export.outputs import FinishedCase, chosen
+from volseg.inference import (
+    Mismatch,
+    Model,
+    Plan,
+    Prediction,
+    Ready,
+    Segmenter,
+    Streamed,
+    border_sides,
+    quality_flags,
+)
 from volseg.inference.engines import Engine
-from volseg.inference.fit import Mismatch
-from volseg.inference.memory import Plan
-from volseg.inference.options import Options
-from volseg.inference.predictor import Model, Prediction, Ready
-from volseg.inference.quality import border_sides, quality_flags
-from volseg.inference.stream import Streamed
 from volseg.loaders import Candidate
 from volseg.machine import peak_memory_mb
 from volseg.resample import tilt_degrees
@@ -44,14 +49,13 @@ class Job:
 
     Attributes
     ----------
-    model, options
-        What segments, and how.
+    segmenter
+        What segments: a model, and how it is run.
     settings
         What was asked for, with what the model says where that was left to it.
     """
 
-    model: Model
-    options: Options
+    segmenter: Segmenter
     settings: Settings
 
     @classmethod
@@ -65,16 +69,20 @@ class Job:
         UsageError
             A fold, a label, a device or an engine that isn't there.
         """
-        options = request.options()
-        model.engines(options)
-        labels = tuple(label.name for label in model.wanted(options))
+        segmenter = Segmenter(model, request.options())
+        labels = tuple(label.name for label in segmenter.wanted)
         resolved = {
-            "tta": model.recipe.mirroring.use if request.tta is None else request.tta,
-            "folds": model.folds(options),
+            "tta": segmenter.mirroring,
+            "folds": segmenter.folds,
             "labels": labels if request.labels else None,
         }
         settings = Settings(**{name: getattr(request, name) for name in Settings.model_fields} | resolved)
-        return cls(model=model, options=options, settings=settings)
+        return cls(segmenter=segmenter, settings=settings)
+
+    @property
+    def model(self) -> Model:
+        """The model."""
+        return self.segmenter.model
 
     @property
     def identity(self) -> ModelIdentity:
@@ -122,7 +130,7 @@ class Account:
             precision=None if self.engine is None else self.engine.precision,
             threads=self.threads,
             windows=self.windows,
-            tile_step=job.options.tile_step or job.model.recipe.tile_step,
+            tile_step=job.segmenter.recipe.tile_step,
             seconds=dict(self.seconds),
             peak_memory_mb=peak_memory_mb(),
             labels=self.labels,
@@ -181,7 +189,6 @@ class Case:
         self._account = Account(candidate, root, job)
         self._result: CaseResult | None = None
         self._ready: Ready | None = None
-        self._stage = "network"
         self._segmented: tuple[Volume, Streamed] | None = None
 
     @property
@@ -203,7 +210,7 @@ class Case:
             elif not stop.is_set():
                 self._flag(*_flags(self.candidate, volume, job.model))
                 with self._told.watchdog.stage(self.name, "preprocess"):
-                    self._ready = job.model.prepare(volume, replace(job.options, planned=self._planned))
+                    self._ready = job.segmenter.prepare(volume, self._told.listener)
 
     def run(self) -> None:
         """Take away what an earlier run left, and segment it where it is prepared."""
@@ -213,11 +220,10 @@ class Case:
             discard(self._folder)
             if self._ready is not None:
                 ready, self._ready = self._ready, None
-                options = replace(self.job.options, progress=self._progress, staged=self._staged)
                 with self._told.watchdog.stage(self.name, "network"):
-                    streamed = self.job.model.run(ready, options)
+                    streamed = self.job.segmenter.run(ready, self._heard, self._told.cancel)
                 self._account.windows = streamed.windows
-                engine = self._account.engine = self.job.model.engines(self.job.options)[0]
+                engine = self._account.engine = self.job.segmenter.engines[0]
                 if engine.note is not None:
                     self._flag(f"engine: {engine.note}")
                 self._account.seconds |= ready.seconds
@@ -237,14 +243,14 @@ class Case:
     def _finished(self, volume: Volume, streamed: Streamed) -> CaseResult:
         account, folder = self._account, self._folder
         with self._told.watchdog.stage(self.name, "postprocess"):
-            prediction = self.job.model.finish(streamed, self.job.options, volume.source.stored)
+            prediction = self.job.segmenter.finish(streamed)
         account.seconds |= prediction.seconds
         account.labels = _found(prediction)
         self._flag(*quality_flags(account.labels, self.job.model.trained_on.volumes_ml))
         finished = FinishedCase(
             candidate=self.candidate,
             scan=volume,
-            mask=prediction.labels,
+            mask=prediction.mask,
             labels=account.labels,
             maps=prediction.maps,
             model=self.job.identity,
@@ -270,16 +276,10 @@ class Case:
         for flag in flags:
             self._told.listener(Note(case=self.name, text=flag))
 
-    def _planned(self, plan: Plan) -> None:
-        self._told.listener(Planned(case=self.name, total=plan.total, text=str(plan)))
-
-    def _staged(self, stage: str) -> None:
-        self._stage = stage
-
-    def _progress(self, done: int, count: int) -> None:
-        self._told.cancel.raise_if_cancelled()
+    def _heard(self, event: Event) -> None:
+        """Tell of what the segmenter tells: it has got further."""
         self._told.watchdog.progress()
-        self._told.listener(Progress(case=self.name, done=done, count=count, stage=self._stage))
+        self._told.listener(event)
 
     @contextmanager
     def _accounted(self) -> Iterator[None]:
@@ -314,18 +314,18 @@ def _flags(candidate: Candidate, volume: Volume, model: Model) -> list[str]:
 
 def _found(prediction: Prediction) -> tuple[LabelResult, ...]:
     """Volume and quality of each label."""
-    counts, sides = prediction.labels.voxel_counts(), border_sides(prediction.labels)
+    counts, sides = prediction.mask.voxel_counts(), border_sides(prediction.mask)
     return tuple(
         LabelResult(
             value=label.value,
             name=label.name,
-            volume_ml=round(counts[label.value] * prediction.labels.geometry.voxel_volume_ml, 6),
+            volume_ml=round(counts[label.value] * prediction.mask.geometry.voxel_volume_ml, 6),
             voxels=counts[label.value],
             confidence=prediction.quality[label.value].confidence,
             agreement=prediction.quality[label.value].agreement,
             touches_border=tuple(sides.get(label.value, "")),
         )
-        for label in prediction.labels.labels
+        for label in prediction.mask.labels
     )
 
 

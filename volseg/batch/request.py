@@ -11,7 +11,7 @@ from pydantic import ConfigDict, ValidationError, field_validator
 from volseg.config import validation_problem
 from volseg.errors import UsageError
 from volseg.export.outputs import check_formats
-from volseg.inference.options import Options
+from volseg.inference import Options
 from volseg.results.settings import Settings, option
 
 #: Options whose names differ from those in `Settings`.

@@ -12,8 +12,7 @@ from volseg.batch.request import Request
 from volseg.batch.watchdog import Watchdog
 from volseg.errors import InputError, UsageError
 from volseg.events import Cancel, Listener, nobody
-from volseg.inference.fit import Mismatch
-from volseg.inference.predictor import Model, load_model
+from volseg.inference import Mismatch, Model, load_model
 from volseg.loaders import Candidate, find
 from volseg.loaders.channels import compose
 from volseg.resample import straight_grid

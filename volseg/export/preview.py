@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from volseg.export.outputs import FinishedCase, Written
-from volseg.inference.restore import on_grid
+from volseg.inference import on_grid
 from volseg.report.pictures import write_preview
 from volseg.results import PREVIEW
 

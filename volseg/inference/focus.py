@@ -8,10 +8,11 @@ from dataclasses import replace
 import numpy as np
 
 from volseg.config import Recipe
+from volseg.events import Stage
 from volseg.geometry import AxisMap, Geometry, Shape
 from volseg.inference.decide import Labels, support
 from volseg.inference.engines import Engine
-from volseg.inference.stream import Placement, Progress, stream
+from volseg.inference.stream import Placement, stream
 from volseg.preprocess import Prepared
 from volseg.preprocess.grid import Box, Part, content_box
 from volseg.resample import axis_operator
@@ -30,7 +31,7 @@ def narrowed(
     recipe: Recipe,
     wanted: Collection[int],
     placement: Placement,
-    progress: Progress | None,
+    stage: Stage,
 ) -> tuple[Prepared, int]:
     """The part of a scan that a coarse pass found labels in, and the number of windows that this took.
 
@@ -40,15 +41,15 @@ def narrowed(
     ----------
     prepared
         The whole scan.
-    engines, recipe, wanted, placement, progress
+    engines, recipe, wanted, placement, stage
         As `volseg.inference.stream.stream` takes them. The coarse pass isn't mirrored.
     """
     d, h, w = prepared.tensor_CDHW.shape[1:]
     # Its labels are decided on the model's grid.
     grid = Prepared(prepared.tensor_CDHW, AxisMap((0, 1, 2), (False, False, False)), Geometry((d, h, w), np.eye(4)))
     steps = recipe.model_copy(update={"tile_step": COARSE_STEP})
-    found = stream(grid, engines, steps, Source(), wanted=wanted, placement=placement, progress=progress)
-    return focused(prepared, found.labels.array, recipe), found.windows
+    found = stream(grid, engines, steps, Source(), wanted=wanted, placement=placement, stage=stage)
+    return focused(prepared, found.mask.array, recipe), found.windows
 
 
 def focused(prepared: Prepared, labels_DHW: Labels, recipe: Recipe) -> Prepared:

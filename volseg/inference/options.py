@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from volseg.inference.engines import EngineChoice, PrecisionChoice
-from volseg.inference.memory import Plan
-from volseg.inference.stream import Progress
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """How a model is run.
+    """How a model is run: data alone.
 
     Attributes
     ----------
@@ -33,13 +30,7 @@ class Options:
     probabilities, entropy
         Also make maps of each label's probability, and of the entropy of what the network says.
     memory
-        Bytes that the process may hold; labels don't depend on it. None: what the machine has.
-    planned
-        Called with what a scan will take, before it is segmented.
-    progress
-        Called after each window with the number that are done, and of all.
-    staged
-        Called with what comes, before either stage of a cascade: ``"first stage"``.
+        Bytes that the process may hold. None: what the machine has.
     """
 
     mirroring: bool | None = None
@@ -53,6 +44,3 @@ class Options:
     probabilities: bool = False
     entropy: bool = False
     memory: int | None = None
-    planned: Callable[[Plan], None] | None = field(default=None, compare=False)
-    progress: Progress | None = field(default=None, compare=False)
-    staged: Callable[[str], None] | None = field(default=None, compare=False)

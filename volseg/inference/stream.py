@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from volseg.config import Recipe
+from volseg.events import Stage
 from volseg.inference.blend import gaussian_weight
 from volseg.inference.decide import Labels
 from volseg.inference.engines import Engine
@@ -34,9 +35,6 @@ from volseg.machine import single_threads
 from volseg.preprocess import Prepared
 from volseg.resample import put_back
 from volseg.volume import LabelVolume, Source
-
-#: Called with the number of windows that are done, and of all.
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -61,7 +59,7 @@ class Streamed:
 
     Attributes
     ----------
-    labels
+    mask
         On the source's grid, not post-processed.
     windows
         Their number; mirrored passes aren't counted.
@@ -73,7 +71,7 @@ class Streamed:
         ``network``: until the last window was done; ``restore``: what waiting for restored rows took beside that.
     """
 
-    labels: LabelVolume
+    mask: LabelVolume
     windows: int
     quality: dict[int, Quality]
     maps: Maps | None = None
@@ -96,7 +94,7 @@ def stream(
     wanted: Collection[int] | None = None,
     kinds: MapKinds | None = None,
     placement: Placement | None = None,
-    progress: Progress | None = None,
+    stage: Stage | None = None,
 ) -> Streamed:
     """Labels of a scan: windows averaged with a Gaussian weight, restored on the source's grid and decided there.
 
@@ -124,8 +122,8 @@ def stream(
         Maps to make beside the labels; none unless given.
     placement
         Of the slab; in memory unless given.
-    progress
-        Called after each window.
+    stage
+        Work that this is; nobody hears of it unless given.
 
     Raises
     ------
@@ -133,6 +131,8 @@ def stream(
         Code ``memory``: no room for the slab's file, or for the maps'.
     ModelError
         Logits that are no finite numbers.
+    CancelledError
+        The stage was told to end; at most one more window was computed.
     """
     placement = placement or Placement()
     table = recipe.label_table()
@@ -156,16 +156,16 @@ def stream(
     with single_threads(RESTORERS) as pool:
         worker = Worker(restorer, pool, overlap=placement.overlap)
         windows = _sum_windows(
-            prepared.tensor_CDHW, engines, channels, layout, flips, slab, worker, agreement, progress
+            prepared.tensor_CDHW, engines, channels, layout, flips, slab, worker, agreement, stage or Stage()
         )
     if maps is not None:
         maps.finish()
     if decided is not source_DHW:
         put_back(decided, source_DHW)
     total = time.perf_counter() - start
-    labels = LabelVolume(array, prepared.source, table, source, f"{recipe.name} {recipe.version}")
+    mask = LabelVolume(array, prepared.source, table, source, f"{recipe.name} {recipe.version}")
     seconds = {"network": round(total - worker.waited, 4), "restore": round(worker.waited, 4)}
-    return Streamed(labels, windows, by_value(recipe, restorer.confidence, agreement), maps, seconds)
+    return Streamed(mask, windows, by_value(recipe, restorer.confidence, agreement), maps, seconds)
 
 
 def slab_values(engines: Sequence[Engine], outputs: int) -> int:
@@ -192,7 +192,7 @@ def _sum_windows(
     slab: Slab,
     worker: Worker,
     agreement: Agreement,
-    progress: Progress | None,
+    stage: Stage,
 ) -> int:
     """Add what the network says of each window to the slab, and return the number of windows."""
     first, *others = layout.turned
@@ -201,6 +201,7 @@ def _sum_windows(
         tensor_CDHW = functional.pad(tensor_CDHW, [n for pair in reversed(layout.padding) for n in pair])
     count, passes = sum(map(len, layout.windows)), 0
     constant = Constant(engines)
+    stage.reached(0, count)
     for row in layout.windows:
         begin = row[0][first].start
         worker.complete(begin)
@@ -210,7 +211,7 @@ def _sum_windows(
             agreement.add(place, values_DHWV, engines[number].head)
             del values_DHWV  # before the next are made
             passes += 1
-            if progress is not None and passes % (len(flips) * len(engines)) == 0:
-                progress(passes // (len(flips) * len(engines)), count)
+            if passes % (len(flips) * len(engines)) == 0:
+                stage.reached(passes // (len(flips) * len(engines)), count)
     worker.finish(layout.padded[first])
     return count

@@ -27,8 +27,8 @@ from volseg.evaluation.scores import LabelScore, evaluate_pair
 from volseg.evaluation.statistics import Statistics, Summary, statistics, summarise
 from volseg.export.save import save
 from volseg.files import write_atomically
+from volseg.inference import stream
 from volseg.inference.engines.torch import TorchEngine
-from volseg.inference.stream import stream
 from volseg.postprocess.rules import apply_rules
 from volseg.training.dataset import TrainingCase
 from volseg.training.processes import ALONE, Processes
@@ -68,7 +68,7 @@ def predict_case(case: TrainingCase, recipe: Recipe, engine: TorchEngine) -> Lab
     """Mask of a training case on its own grid, post-processed, as the packed model would give it."""
     mirrored = recipe.mirroring.axes if recipe.mirroring.use else ()
     found = stream(case.prepared, [engine], recipe, case.reference.source, mirrored=mirrored)
-    return apply_rules(found.labels, recipe.postprocess)
+    return apply_rules(found.mask, recipe.postprocess)
 
 
 def judged(mask: LabelVolume, case: TrainingCase) -> LabelVolume:

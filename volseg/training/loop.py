@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from volseg.config import Recipe, recipe_from_dict
 from volseg.errors import TrainingError
 from volseg.evaluation.overlap import dice_per_label
+from volseg.inference import stream
 from volseg.inference.engines.torch import TorchEngine
-from volseg.inference.stream import stream
 from volseg.machine import native_bf16
 from volseg.network.unet import UNet
 from volseg.training.augment import Augmentation
@@ -192,7 +192,7 @@ class Trainer:
         own: list[list[float | None]] = []
         with self.processes.together():
             for case in self.processes.share(self.validation):
-                predicted = stream(case.prepared, [engine], self.recipe, case.reference.source).labels
+                predicted = stream(case.prepared, [engine], self.recipe, case.reference.source).mask
                 judged = predicted.array if case.ignored is None else np.where(case.ignored, 0, predicted.array)
                 own.append(dice_per_label(judged, case.reference.array, values))
         scores = self.processes.joined(own)

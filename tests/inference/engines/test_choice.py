@@ -14,10 +14,9 @@ from tests.helpers.batch import segment
 from tests.tiny import scan, tiny_recipe, untrained_model, write_nifti
 from volseg.errors import UsageError
 from volseg.geometry import Geometry
+from volseg.inference import Model, Options
 from volseg.inference.engines import Engine, choice, openvino
 from volseg.inference.engines.choice import engine_name, make_engine
-from volseg.inference.options import Options
-from volseg.inference.predictor import Model
 from volseg.network.unet import UNet
 from volseg.volume import Volume
 
