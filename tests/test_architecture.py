@@ -62,6 +62,7 @@ HOMES = {
     r"|(machine|resample|interop)\.py",
     "openvino": r"inference/engines/openvino\.py",
     "accelerate": r"training/processes\.py",
+    "rich": r"cli/\w+\.py",
     "typer": r"cli/\w+\.py",
     # Results depend on neither the network nor the environment.
     "socket": r"serve/\w+\.py",

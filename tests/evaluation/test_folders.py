@@ -10,10 +10,10 @@ import numpy.typing as npt
 import pytest
 from rich.console import Console
 
+from volseg.cli.evaluation_table import render, volume
 from volseg.errors import GeometryError, UsageError
 from volseg.evaluation import Evaluation, evaluate_folders, evaluate_pair
 from volseg.evaluation.tables import as_json, document, write_tables
-from volseg.evaluation.terminal import render, volume
 from volseg.geometry import Geometry
 from volseg.results.case import CaseResult, LabelResult
 from volseg.results.case import write as write_result

@@ -12,51 +12,10 @@ from volseg.network.blocks import (
     ConvolutionBlock,
     ResidualBlock,
     Stage,
-    convolution_size,
     initialise,
     normalisation,
-    transposed_size,
     upsampling,
 )
-
-
-@pytest.mark.parametrize(
-    ("size", "kernel", "stride", "padding", "expected"),
-    [
-        (5, 3, 1, 0, 3),  # positions 0, 1, 2
-        (5, 3, 1, 1, 5),  # padding of 1 keeps the size
-        (5, 3, 2, 1, 3),  # centres 0, 2, 4
-        (6, 3, 2, 1, 3),  # centres 0, 2, 4; 6 would need a voxel more
-        (7, 2, 2, 0, 3),  # pooling: the seventh voxel is left over
-        (8, 2, 2, 0, 4),
-        (1, 3, 1, 1, 1),
-    ],
-)
-def test_convolution_and_pooling_sizes_worked_by_hand(
-    size: int, kernel: int, stride: int, padding: int, expected: int
-) -> None:
-    assert convolution_size(size, kernel, stride, padding) == expected
-    x = torch.zeros(1, 1, size, size, size)
-    assert nn.Conv3d(1, 1, kernel, stride, padding)(x).shape[2:] == (expected,) * 3
-    if padding <= kernel // 2:
-        assert nn.MaxPool3d(kernel, stride, padding)(x).shape[2:] == (expected,) * 3
-
-
-@pytest.mark.parametrize(
-    ("size", "kernel", "stride", "padding", "expected"),
-    [
-        (3, 2, 2, 0, 6),  # each voxel paints two, side by side
-        (3, 3, 1, 0, 5),  # 3 overlapping triples
-        (3, 3, 2, 1, 5),  # triples at -1, 1, 3 cut to 0 ... 4
-        (1, 4, 2, 0, 4),
-    ],
-)
-def test_transposed_convolution_sizes_worked_by_hand(
-    size: int, kernel: int, stride: int, padding: int, expected: int
-) -> None:
-    assert transposed_size(size, kernel, stride, padding) == expected
-    x = torch.zeros(1, 1, size, size, size)
-    assert nn.ConvTranspose3d(1, 1, kernel, stride, padding)(x).shape[2:] == (expected,) * 3
 
 
 def test_instance_normalisation_is_that_of_each_channel_of_each_case() -> None:

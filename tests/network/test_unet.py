@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from torch import nn
 
 from volseg.config import NetworkConfig
-from volseg.network.unet import UNet, activate, check_window
+from volseg.network.unet import UNet, check_window
 
 ANISOTROPIC: dict[str, Any] = {
     "features": [4, 6, 8],
@@ -110,15 +110,6 @@ def test_dropout_acts_in_training_only() -> None:
     x = torch.randn(1, 1, 8, 8, 8)
     assert not torch.equal(net.train()(x), net(x))
     assert torch.equal(net.eval()(x), net(x))
-
-
-def test_activations_worked_by_hand() -> None:
-    logits = torch.tensor([0.0, 2.0, -1.0]).reshape(1, 3, 1, 1, 1)
-    # e^0 = 1, e^2 = 7.38906, e^-1 = 0.36788; sum 8.75694
-    softmax = activate(logits, "softmax").flatten().tolist()
-    assert softmax == pytest.approx([0.114195, 0.843795, 0.042010], abs=1e-5)
-    sigmoid = activate(logits, "sigmoid").flatten().tolist()
-    assert sigmoid == pytest.approx([0.5, 0.880797, 0.268941], abs=1e-5)
 
 
 def test_stages_have_the_number_of_convolutions_that_the_recipe_gives() -> None:

@@ -37,10 +37,10 @@ def evaluate(
     """
     from rich.console import Console
 
+    from volseg.cli.evaluation_table import render
     from volseg.errors import UsageError
     from volseg.evaluation import evaluate_folders
     from volseg.evaluation.tables import as_json, write_tables
-    from volseg.evaluation.terminal import render
 
     if output is not None and output.exists() and not output.is_dir():
         raise UsageError(f"{output}: -o needs a folder, and this is a file")

@@ -74,13 +74,13 @@ def train(
 
     from rich.console import Console
 
-    from volseg.cli.training_table import board
+    from volseg.cli.training_table import board, held_out_table
     from volseg.models import model_path
     from volseg.models.folder import read_model
     from volseg.training import events
     from volseg.training.cache import CaseCache
     from volseg.training.finetune import Start
-    from volseg.training.heldout import read_scores, table
+    from volseg.training.heldout import read_scores
     from volseg.training.processes import launched
     from volseg.training.run import CACHE, Budget, fold_name, train_fold
 
@@ -119,7 +119,7 @@ def train(
             shown.say(f"{stored.folder}: {taken / 1e6:.0f} MB of prepared cases, for later runs; it may be removed")
     if processes.main:
         if len(folds) > 1:
-            Console(stderr=True, highlight=False, markup=False).print(table(read_scores(output)))
+            Console(stderr=True, highlight=False, markup=False).print(held_out_table(read_scores(output)))
         print(f"{output}: finished. Make a model of it: volseg model pack {output} -o MODEL")
     if processes.count > 1:
         _leave()

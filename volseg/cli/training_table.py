@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from volseg.cli.progress import Line, progress_line
 
 if TYPE_CHECKING:
     from volseg.training.checkpoint import Progress
+    from volseg.training.heldout import FoldScores
     from volseg.training.loop import Report
 
 
@@ -126,3 +127,17 @@ def board(
             return
         with Live(shown.table(), console=console, refresh_per_second=2) as shown.live:
             yield shown
+
+
+def held_out_table(scores: Mapping[int, FoldScores]) -> Table:
+    """Dice of the held-out cases by label and fold."""
+    from volseg.training.heldout import dice_rows, number
+
+    shown = Table(title="Dice on held-out cases", title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    shown.add_column("Label", overflow="fold")
+    for head in (*(f"Fold {fold}" for fold in scores), "Mean", "SD", "95 % CI", "n"):
+        shown.add_column(head, justify="right", no_wrap=True)
+    for name, folds, found in dice_rows(scores):
+        interval = "-" if found.ci_low is None else f"{found.ci_low:.4f}-{found.ci_high:.4f}"
+        shown.add_row(name, *map(number, (*folds, found.mean, found.std)), interval, str(found.n))
+    return shown

@@ -1,4 +1,4 @@
-"""Parts of the U-Net, and the formulas of their output sizes.
+"""Parts of the U-Net.
 
 Tensors are (B, C, D, H, W).
 """
@@ -13,22 +13,6 @@ from torch import Tensor, nn
 from volseg.config import NetworkConfig, Triple
 from volseg.network.convolution import Convolution
 from volseg.network.normalisation import GroupNorm
-
-
-def convolution_size(size: int, kernel: int, stride: int = 1, padding: int = 0) -> int:
-    """Output size of a convolution or pooling along one axis: ``floor((size + 2 padding - kernel) / stride) + 1``.
-
-    Dumoulin & Visin, A guide to convolution arithmetic for deep learning, arXiv:1603.07285, relationship 6.
-    """
-    return (size + 2 * padding - kernel) // stride + 1
-
-
-def transposed_size(size: int, kernel: int, stride: int = 1, padding: int = 0) -> int:
-    """Output size of a transposed convolution along one axis: ``(size - 1) stride - 2 padding + kernel``.
-
-    Dumoulin & Visin, arXiv:1603.07285, relationship 13, without output padding.
-    """
-    return (size - 1) * stride - 2 * padding + kernel
 
 
 def normalisation(config: NetworkConfig, channels: int) -> nn.Module:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -133,8 +132,3 @@ class UNet(nn.Module):
     def supervised(self, x_BCDHW: Tensor) -> list[Tensor]:
         """Logits of every supervised stage, full resolution first; one entry without deep supervision."""
         return [head(x) for head, x in zip(self.outputs, self.decoded(x_BCDHW), strict=False)]
-
-
-def activate(logits_BCDHW: Tensor, output: Literal["softmax", "sigmoid"]) -> Tensor:
-    """Probabilities from logits: over exclusive classes (softmax), or of each region alone (sigmoid)."""
-    return logits_BCDHW.softmax(1) if output == "softmax" else logits_BCDHW.sigmoid()

@@ -18,7 +18,6 @@ from pathlib import Path
 
 import numpy as np
 from pydantic import ValidationError
-from rich.table import Table
 
 from volseg.config import PostprocessRule, Recipe, Section, validation_problem
 from volseg.errors import ModelError
@@ -211,18 +210,6 @@ def dice_rows(scores: Mapping[int, FoldScores]) -> list[tuple[str, list[float | 
         (summary.name, [each[number].metrics["dice"].mean for each in by_fold], summary.metrics["dice"])
         for number, summary in enumerate(summaries(scores))
     ]
-
-
-def table(scores: Mapping[int, FoldScores]) -> Table:
-    """Dice by label and fold, for a terminal."""
-    shown = Table(title="Dice on held-out cases", title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    shown.add_column("Label", overflow="fold")
-    for head in (*(f"Fold {fold}" for fold in scores), "Mean", "SD", "95 % CI", "n"):
-        shown.add_column(head, justify="right", no_wrap=True)
-    for name, folds, found in dice_rows(scores):
-        interval = "-" if found.ci_low is None else f"{found.ci_low:.4f}-{found.ci_high:.4f}"
-        shown.add_row(name, *map(number, (*folds, found.mean, found.std)), interval, str(found.n))
-    return shown
 
 
 def number(value: float | None) -> str:
