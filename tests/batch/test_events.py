@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import volseg
+from tests.dicom_files import lps_affine, write_series
 from tests.helpers.batch import as_json
 from tests.tiny import scan, threshold_model, write_nifti
 from volseg.errors import CancelledError, InputError, UsageError
@@ -81,6 +82,27 @@ def test_a_batch_that_is_cancelled_before_it_begins_writes_nothing(folder: Path,
     with pytest.raises(CancelledError):
         volseg.segment(folder, folder.parent / "out", model=model, cancel=cancel)
     assert not list((folder.parent / "out").rglob("*"))
+
+
+@pytest.mark.parametrize("kind", [CaseBegun, Planned, Progress, Note, CaseDone])
+def test_an_error_of_a_listener_ends_the_batch_and_is_no_case_s(folder: Path, model: Model, kind: type[Event]) -> None:
+    def listener(event: Event) -> None:
+        if isinstance(event, kind):
+            raise OSError("the pipe is closed")
+
+    with pytest.raises(OSError, match="the pipe is closed"):
+        volseg.segment(folder, folder.parent / "out", model=model, listener=listener, preview=False)
+    written = [json.loads(path.read_text()) for path in (folder.parent / "out").glob("*/result.json")]
+    assert [result["status"] for result in written] == (["done"] if kind is CaseDone else [])
+
+
+def test_events_of_a_series_bear_its_case_s_name(tmp_path: Path, model: Model) -> None:
+    write_series(tmp_path / "in", scan(SHAPE), lps_affine((1, 1, 1)), seed="crop")
+    heard: list[Event] = []
+    (result,) = volseg.segment(tmp_path / "in", tmp_path / "out", model=model, listener=heard.append, preview=False)
+    assert result.case.startswith("MR-")
+    assert {event.case for event in heard} == {result.case}
+    assert {Planned, Progress} < {type(event) for event in heard}
 
 
 def test_segment_takes_a_models_folder_and_options_by_name(folder: Path, model: Model) -> None:

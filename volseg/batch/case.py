@@ -156,6 +156,19 @@ class Told:
     listener: Listener
     cancel: Cancel
     watchdog: Watchdog
+    _failures: list[Exception] = field(default_factory=list)
+
+    def hear(self, event: Event) -> None:
+        """Tell the listener of an event; an error that it raises isn't one of the case."""
+        try:
+            self.listener(event)
+        except Exception as error:
+            self._failures.append(error)
+            raise
+
+    def ends_the_batch(self, error: Exception) -> bool:
+        """Whether an error ends more than the case that it came up in."""
+        return isinstance(error, CancelledError) or any(error is failure for failure in self._failures)
 
 
 class Case:
@@ -210,7 +223,7 @@ class Case:
             elif not stop.is_set():
                 self._flag(*_flags(self.candidate, volume, job.model))
                 with self._told.watchdog.stage(self.name, "preprocess"):
-                    self._ready = job.segmenter.prepare(volume, self._told.listener)
+                    self._ready = job.segmenter.prepare(volume, self._told.hear)
 
     def run(self) -> None:
         """Take away what an earlier run left, and segment it where it is prepared."""
@@ -274,21 +287,21 @@ class Case:
         """Keep flags for the result, and tell of them."""
         self._account.flags += flags
         for flag in flags:
-            self._told.listener(Note(case=self.name, text=flag))
+            self._told.hear(Note(case=self.name, text=flag))
 
     def _heard(self, event: Event) -> None:
         """Tell of what the segmenter tells: it has got further."""
         self._told.watchdog.progress()
-        self._told.listener(event)
+        self._told.hear(event)
 
     @contextmanager
     def _accounted(self) -> Iterator[None]:
-        """An error ends this case alone."""
+        """An error ends this case alone, but a listener's, and what ends all of them."""
         try:
             yield
-        except CancelledError:
-            raise
         except Exception as error:
+            if self._told.ends_the_batch(error):
+                raise
             self._result = _stopped(self._account, error)
 
 
