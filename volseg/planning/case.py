@@ -11,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from volseg.datasets.cases import Case
-from volseg.errors import GeometryError, InputError
+from volseg.datasets.images import load_images
+from volseg.errors import InputError
 from volseg.geometry import AxisMap
 from volseg.labels.canvas import plain, renumbered
 from volseg.labels.read import is_label_map, load_labels, load_labels_as
-from volseg.loaders import load
 from volseg.planning.naming import Region
 from volseg.preprocess.grid import content_box
 from volseg.volume import Label, LabelVolume, Volume, Voxels
@@ -154,7 +154,7 @@ def measure(case: Case, names: Names, ignored: int | None = None) -> Measured:
     RefusalError
         An image or labels that can't be read, or that don't lie on one grid.
     """
-    volume = _images(case)
+    volume = load_images(case)
     labels = names.read(case, volume)
     if ignored is not None:
         labels = labels.with_array(np.where(labels.array == ignored, 0, labels.array).astype(labels.array.dtype))
@@ -181,17 +181,6 @@ def measure(case: Case, names: Names, ignored: int | None = None) -> Measured:
         channels=channels,
         notes=labels.source.notes,
     )
-
-
-def _images(case: Case) -> Volume:
-    """A case's channels as one volume."""
-    first, *others = [load(path) for path in case.images]
-    for path, other in zip(case.images[1:], others, strict=True):
-        if difference := first.geometry.difference(other.geometry):
-            raise GeometryError(f"not on the grid of {case.images[0]}: {difference}", code="grid-mismatch", path=path)
-    if not others:
-        return first
-    return first.with_array(np.concatenate([volume.array_CIJK for volume in (first, *others)]))
 
 
 def _values(channel: Voxels, inside: npt.NDArray[np.bool_]) -> Values:

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from volseg.config import Recipe
 from volseg.datasets.cases import Case
-from volseg.errors import GeometryError, InputError
+from volseg.datasets.images import load_images
+from volseg.errors import InputError
 from volseg.labels.read import check_values, is_label_map, load_labels, load_labels_as
-from volseg.loaders import load
 from volseg.preprocess import Prepared, prepare, prepare_labels
 from volseg.volume import LabelVolume, Volume
 
@@ -76,22 +76,12 @@ def read_labels(case: Case, recipe: Recipe, image: Volume) -> LabelVolume:
     return replace(labels, labels=recipe.label_table())
 
 
-def load_images(case: Case, recipe: Recipe) -> Volume:
-    """Read a case's channels as one volume; they must lie on one grid and be as many as the recipe's.
-
-    Where the dataset says what each image is, those of the recipe's channels are read, in the recipe's order.
-    """
-    paths = case.images_of([channel.name for channel in recipe.channels])
-    volumes = [load(path) for path in paths]
-    first = volumes[0]
-    for path, volume in zip(paths, volumes, strict=True):
-        if difference := first.geometry.difference(volume.geometry):
-            raise GeometryError(f"not on the grid of {paths[0]}: {difference}", code="grid-mismatch", path=path)
-    array = first.array if len(volumes) == 1 else np.concatenate([volume.array_CIJK for volume in volumes])
-    joined = first.with_array(array)
+def images_for(recipe: Recipe, case: Case) -> Volume:
+    """Read the channels that a recipe names, in its order, as one volume; they must be as many as the recipe's."""
+    joined = load_images(case, [channel.name for channel in recipe.channels])
     if joined.channels != len(recipe.channels):
         raise InputError(
-            f"has {joined.channels} channels, the recipe {len(recipe.channels)}", code="channels", path=paths[0]
+            f"has {joined.channels} channels, the recipe {len(recipe.channels)}", code="channels", path=case.images[0]
         )
     return joined
 
@@ -118,7 +108,7 @@ def prepare_case(case: Case, recipe: Recipe) -> TrainingCase:
     RefusalError
         An image or label map that can't be read, holds other labels than the recipe, or where the two differ in grid.
     """
-    volume = load_images(case, recipe)
+    volume = images_for(recipe, case)
     reference = read_labels(case, recipe, volume)
     prepared = prepare(volume, recipe)
     labels = prepare_labels(reference, recipe, prepared.box)
