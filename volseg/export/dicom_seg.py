@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import io
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import highdicom
 import numpy as np
@@ -17,37 +14,27 @@ from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code as PydicomCode
 from pydicom.uid import generate_uid
-from pydicom.valuerep import DA, TM, DSfloat
+from pydicom.valuerep import DSfloat
 
 from volseg import __version__
 from volseg.errors import ExportError
+from volseg.export.dicom_derived import (
+    complete_identity,
+    private_code,
+    series_number,
+    sources_values_as_they_are,
+    text,
+)
 from volseg.export.dicom_source import as_one_image, check_grid, read_headers, refer_to_frames
 from volseg.files import write_atomically
 from volseg.geometry import Geometry
-from volseg.volume import Code, Label, LabelVolume
+from volseg.volume import Code, LabelVolume
 
 #: Up to this size (bytes of pixel data) every segment has a frame on every slice. ITK takes frames to be evenly spaced
 #: and misplaces those of a SEG that leaves some out; above, the size matters more.
 FULL_FRAMES_BYTES = 64 * 2**20
-#: Scheme of the codes of labels without a standard one.
-PRIVATE_SCHEME = "99VOLSEG"
-#: Longest text of DICOM's value representation LO.
-LO_LENGTH = 64
 
 Mask = npt.NDArray[np.unsignedinteger]
-
-#: Attributes that must be there, if only empty (type 2), and what highdicom takes of the source for them.
-_TYPE_2: dict[str, Callable[[Any], Any]] = {
-    "PatientName": str,
-    "PatientID": str,
-    "PatientBirthDate": DA,
-    "PatientSex": highdicom.PatientSexValues,
-    "StudyID": str,
-    "StudyDate": DA,
-    "StudyTime": TM,
-    "AccessionNumber": str,
-    "ReferringPhysicianName": str,
-}
 
 
 def write(label_volume: LabelVolume, path: Path) -> tuple[str, ...]:
@@ -70,7 +57,7 @@ def write(label_volume: LabelVolume, path: Path) -> tuple[str, ...]:
         labels, a voxel that none declares, or a label that DICOM can't describe.
     """
     stream = io.BytesIO()
-    with _sources_values_as_they_are():
+    with sources_values_as_they_are():
         headers = read_headers(label_volume, path)
         check_grid(label_volume, headers, path)
         mask_KJI = _segment_numbers(label_volume, path)
@@ -99,15 +86,7 @@ def _between_slices_mm(geometry: Geometry) -> float:
 def _fill_in(headers: Sequence[Dataset], between_slices_mm: float) -> tuple[str, ...]:
     """Make the headers what highdicom takes, in memory, and return a note for each value that is left empty."""
     first = headers[0]
-    notes = []
-    for keyword, parse in _TYPE_2.items():
-        if keyword not in first:
-            notes.append(f"{keyword} is absent in the source, and empty in the SEG")
-        elif not _parses(first, keyword, parse):
-            notes.append(f"{keyword} isn't valid in the source, and empty in the SEG")
-        else:
-            continue
-        setattr(first, keyword, "" if parse is str else None)
+    notes = complete_identity(first)
     # The distance is that of the positions: what files say of it is often the thickness.
     first.SpacingBetweenSlices = DSfloat(between_slices_mm, auto_format=True)
     first.SliceThickness = first.get("SliceThickness") or first.SpacingBetweenSlices
@@ -115,17 +94,7 @@ def _fill_in(headers: Sequence[Dataset], between_slices_mm: float) -> tuple[str,
         # Loaders allow directions that differ in the last digits; a SEG has one orientation.
         header.ImageOrientationPatient = first.ImageOrientationPatient
         header.FrameOfReferenceUID = first.FrameOfReferenceUID
-    return tuple(notes)
-
-
-def _parses(header: Dataset, keyword: str, parse: Callable[[Any], Any]) -> bool:
-    try:
-        value = header[keyword].value
-        if value not in (None, ""):
-            parse(value)
-    except (TypeError, ValueError):
-        return False
-    return True
+    return notes
 
 
 def _segment_numbers(label_volume: LabelVolume, path: Path) -> Mask:
@@ -146,16 +115,16 @@ def _segment_numbers(label_volume: LabelVolume, path: Path) -> Mask:
 
 def _segments(label_volume: LabelVolume, path: Path) -> list[highdicom.seg.SegmentDescription]:
     algorithm = highdicom.AlgorithmIdentificationSequence(
-        name=_text(f"volseg {label_volume.algorithm}"), version=__version__, family=codes.DCM.ArtificialIntelligence
+        name=text(f"volseg {label_volume.algorithm}"), version=__version__, family=codes.DCM.ArtificialIntelligence
     )
     segments = []
     for number, label in enumerate(label_volume.labels, start=1):
         try:
             segment = highdicom.seg.SegmentDescription(
                 segment_number=number,
-                segment_label=_text(label.name),
+                segment_label=text(label.name),
                 segmented_property_category=_concept(label.category),
-                segmented_property_type=_concept(label.code or _private_code(label)),
+                segmented_property_type=_concept(label.code or private_code(label)),
                 algorithm_type=highdicom.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
                 algorithm_identification=algorithm,
                 display_color=highdicom.color.CIELabColor.from_rgb(*label.colour),
@@ -172,17 +141,6 @@ def _segments(label_volume: LabelVolume, path: Path) -> list[highdicom.seg.Segme
 
 def _concept(code: Code) -> PydicomCode:
     return PydicomCode(value=code.value, scheme_designator=code.scheme, meaning=code.meaning)
-
-
-def _private_code(label: Label) -> Code:
-    """A code of our own for a label that has none: the same for the same name."""
-    value = hashlib.sha256(label.name.encode()).hexdigest()[:16].upper()
-    return Code(value=value, scheme=PRIVATE_SCHEME, meaning=_text(label.name))
-
-
-def _text(text: str) -> str:
-    """`text` as DICOM's LO takes it; the backslash separates values there."""
-    return " ".join(text.replace("\\", "/").split())[:LO_LENGTH].strip() or "unnamed"
 
 
 def _segmentation(
@@ -204,7 +162,7 @@ def _segmentation(
         segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
         segment_descriptions=segments,
         series_instance_uid=generate_uid(entropy_srcs=[*seed, "series"]),
-        series_number=_series_number(first),
+        series_number=series_number(first, 1000),
         sop_instance_uid=generate_uid(entropy_srcs=[*seed, "instance"]),
         instance_number=1,
         manufacturer="volseg",
@@ -214,7 +172,7 @@ def _segmentation(
         omit_empty_frames=mask_KJI.size * len(segments) > 8 * FULL_FRAMES_BYTES,
         content_label="SEGMENTATION",
         content_description="Segmentation by volseg",
-        series_description=_text(f"volseg: {first.get('SeriesDescription') or 'segmentation'}"),
+        series_description=text(f"volseg: {first.get('SeriesDescription') or 'segmentation'}"),
         # UTF-8: a label's name may need letters that the source's character set lacks.
         specific_character_set="ISO_IR 192",
     )
@@ -224,14 +182,6 @@ def _segmentation(
     for item in (*segmentation.DimensionIndexSequence, *segmentation.DimensionOrganizationSequence):
         item.DimensionOrganizationUID = organization
     return segmentation
-
-
-def _series_number(header: Dataset) -> int:
-    """A number that sorts behind the study's own series and tells which of them it was made from."""
-    try:
-        return max(1000 + int(header.get("SeriesNumber") or 0), 1)
-    except (TypeError, ValueError):
-        return 1000
 
 
 def _order_frames(segmentation: highdicom.seg.Segmentation) -> None:
@@ -259,11 +209,3 @@ def _order_frames(segmentation: highdicom.seg.Segmentation) -> None:
         bits = np.unpackbits(packed, count=len(frames) * pixels, bitorder="little")
         packed = np.packbits(bits.reshape(len(frames), pixels)[order], bitorder="little")
     segmentation.PixelData = packed.tobytes() + b"\0" * (packed.size % 2)
-
-
-@contextmanager
-def _sources_values_as_they_are() -> Iterator[None]:
-    """Silence what pydicom and highdicom say of values that are copied from the source: they aren't ours to judge."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", category=UserWarning, module=r"(pydicom|highdicom)\.")
-        yield

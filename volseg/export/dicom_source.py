@@ -51,14 +51,15 @@ def read_headers(label_volume: LabelVolume, path: Path) -> list[Dataset]:
     dicom = source.dicom
     if dicom is None:
         raise ExportError(
-            "DICOM SEG refers to the images of a DICOM series, and this scan comes from none; write NIfTI,"
+            "a DICOM object refers to the images of a DICOM series, and this scan comes from none; write NIfTI,"
             " or name the series that it belongs to",
             code="no-source-series",
             path=path,
         )
     if not (dicom.identity and dicom.study_uid and dicom.series_uid and dicom.frame_of_reference_uid):
         raise ExportError(
-            "the source has blank UIDs, so that a SEG can't refer to it; --repair-uids writes a copy that has UIDs",
+            "the source has blank UIDs, so that a DICOM object can't refer to it; --repair-uids writes a copy that"
+            " has UIDs",
             code="no-identity",
             path=source.path,
         )
@@ -164,12 +165,26 @@ def check_grid(label_volume: LabelVolume, headers: Sequence[Dataset], path: Path
 
 
 def _pixel_positions(header: Dataset, pixels: npt.NDArray[np.integer]) -> Floats:
-    """(N, 3) RAS+ mm of the pixels (N, 2) [column, row], by PS3.3 C.7.6.2.1.1."""
+    """(N, 3) RAS+ mm of the pixels (N, 2) [column, row]."""
+    origin, steps = plane_of(header)
+    return ras_from_lps(origin + pixels @ steps)
+
+
+def plane_of(header: Dataset) -> tuple[Floats, Floats]:
+    """Where an image's pixels are, by PS3.3 C.7.6.2.1.1, in LPS+ mm.
+
+    Returns
+    -------
+    origin
+        (3,) centre of the first pixel.
+    steps
+        (2, 3) from a pixel to the next along a row, and to the next along a column.
+    """
     directions = np.array(header.ImageOrientationPatient, dtype=np.float64).reshape(2, 3)
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
     between_rows, between_columns = (float(size) for size in header.PixelSpacing)
     origin = np.array(header.ImagePositionPatient, dtype=np.float64)
-    return ras_from_lps(origin + pixels * np.array([between_columns, between_rows]) @ directions)
+    return origin, directions * np.array([[between_columns], [between_rows]])
 
 
 def as_one_image(headers: Sequence[Dataset]) -> Dataset:
@@ -219,21 +234,22 @@ def refer_to_frames(derived: Dataset, instances: Sequence[Instance], counts: Seq
         whole[identity] = count
     # Frames are named only where the reference isn't to all of them.
     derived.SourceImageSequence = [
-        _reference(*identity, sorted(frames) if len(frames) < whole[identity] else None)
+        reference(*identity, sorted(frames) if len(frames) < whole[identity] else None)
         for identity, frames in numbers.items()
     ]
-    derived.ReferencedSeriesSequence[0].ReferencedInstanceSequence = [_reference(*identity) for identity in numbers]
+    derived.ReferencedSeriesSequence[0].ReferencedInstanceSequence = [reference(*identity) for identity in numbers]
     for groups in derived.PerFrameFunctionalGroupsSequence:
         [source] = groups.DerivationImageSequence[0].SourceImageSequence
         instance = instances[source.ReferencedFrameNumber - 1]
         # A new item each: highdicom's is one for all segments.
-        item = _reference(instance.sop_class_uid, instance.sop_instance_uid, (instance.frame or 0) + 1)
+        item = reference(instance.sop_class_uid, instance.sop_instance_uid, (instance.frame or 0) + 1)
         item.SpatialLocationsPreserved = source.SpatialLocationsPreserved
         item.PurposeOfReferenceCodeSequence = source.PurposeOfReferenceCodeSequence
         groups.DerivationImageSequence[0].SourceImageSequence = [item]
 
 
-def _reference(sop_class_uid: str, sop_instance_uid: str, frames: int | Sequence[int] | None = None) -> Dataset:
+def reference(sop_class_uid: str, sop_instance_uid: str, frames: int | Sequence[int] | None = None) -> Dataset:
+    """An item that refers to an image, or to frames of it, from 1."""
     item = Dataset()
     item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = sop_class_uid, sop_instance_uid
     if frames is not None:
