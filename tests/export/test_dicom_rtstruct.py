@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
@@ -44,7 +45,7 @@ def volume_of(mask: LabelVolume) -> Volume:
     return Volume(np.zeros(mask.geometry.shape, np.int16), mask.geometry, mask.source)
 
 
-def series(folder: Path, orientation: tuple[float, ...] = OBLIQUE, **changes: object) -> tuple[Geometry, Source]:
+def series(folder: Path, orientation: tuple[float, ...] = OBLIQUE, **changes: Any) -> tuple[Geometry, Source]:
     folder.mkdir(exist_ok=True)
     return scan_from(write_series(folder, SHAPE, orientation, **changes))
 

@@ -23,13 +23,13 @@ from volseg.volume import Label, LabelVolume
 pytestmark = pytest.mark.readers
 
 
-def findings(path: Path) -> list[str]:
-    """What dciodvfy finds wrong with a file."""
+def findings(path: Path, kind: str = "Segmentation") -> list[str]:
+    """What dciodvfy finds wrong with a file of a kind of object."""
     checker = shutil.which("dciodvfy")
     assert checker is not None, "dciodvfy is absent; it is in Debian's package dicom3tools (make test-readers)"
     run = subprocess.run([checker, "-new", path], capture_output=True, text=True, check=False)
     lines = (run.stderr + run.stdout).splitlines()
-    assert "Segmentation" in lines, f"dciodvfy didn't recognise the object: {lines}"
+    assert kind in lines, f"dciodvfy didn't recognise the object: {lines}"
     return [line for line in lines if line.startswith("Error")]
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from pydicom.dataelem import RawDataElement
@@ -40,6 +40,7 @@ from volseg.volume import DicomSource, Label, LabelVolume
 
 #: How a hole is told: by a channel to the outline around it, or by a contour of its own that takes its inside away.
 Holes = Literal["keyhole", "xor"]
+Box = tuple[slice, slice, slice]
 
 #: Contours are rounded to this share of the smallest distance between pixels: a twentieth of `outlines.INSET`.
 ROUNDED_SHARE = 1e-3
@@ -128,7 +129,7 @@ def _structure_set(
     first, now = headers[0], datetime.now()
     dicom = label_volume.source.dicom
     assert dicom is not None  # or it would have no headers
-    mask_hash = hashlib.sha256(np.ascontiguousarray(label_volume.array.T)).hexdigest()
+    mask_hash = hashlib.sha256(label_volume.array.T.tobytes()).hexdigest()
     seed = [dicom.series_uid, *(i.sop_instance_uid for i in dicom.instances), repr(label_volume.labels), mask_hash]
     seed += [label_volume.algorithm, __version__, "rtstruct", holes]
     dataset = derived_from(first)
@@ -215,17 +216,16 @@ def _regions(label_volume: LabelVolume, headers: Sequence[Dataset], holes: Holes
         yield item
 
 
-def _structures(label_volume: LabelVolume, path: Path) -> Iterator[tuple[Label, tuple[slice, slice, slice], Mask]]:
+def _structures(label_volume: LabelVolume, path: Path) -> Iterator[tuple[Label, Box, Mask]]:
     """Each label, the box around its voxels, and which of the box's voxels are the label's."""
-    boxes = dict(enumerate(ndimage.find_objects(label_volume.array), start=1))
-    if any(
-        box is not None for value, box in boxes.items() if value not in {label.value for label in label_volume.labels}
-    ):
+    boxes: dict[int, Any] = dict(enumerate(ndimage.find_objects(label_volume.array), start=1))
+    declared = {label.value for label in label_volume.labels}
+    if any(box is not None for value, box in boxes.items() if value not in declared):
         raise ExportError("the mask has voxels whose value no label declares", code="format", path=path)
-    nowhere = (slice(0, 1),) * 3
+    nowhere = (slice(0, 1), slice(0, 1), slice(0, 1))
     for label in label_volume.labels:
         box = boxes.get(label.value) or nowhere
-        yield label, box, label_volume.array[box] == label.value
+        yield label, box, np.asarray(label_volume.array[box] == label.value)
 
 
 def _number_format(planes: Sequence[_Plane], shape: tuple[int, int, int], path: Path) -> str:

@@ -206,7 +206,8 @@ class _Traced:
         key = (corners.k[down] * size[2] + corners.x[down]) * size[1] + corners.y[down]
         order = np.argsort(key)
         ends = down[order[np.searchsorted(key[order], (k * size[2] + x) * size[1] + row, side="right") - 1]]
-        return np.where(ends == self._starts[self._loops[ends]], self._stops[self._loops[ends]], ends) - 1
+        before = np.where(ends == self._starts[self._loops[ends]], self._stops[self._loops[ends]], ends) - 1
+        return np.asarray(before)
 
     def _with_holes(self, outer: int, within: dict[int, list[tuple[int, float, int]]]) -> Floats:
         """Corners of a loop and of all that is joined with it, in one polygon."""
