@@ -1,4 +1,4 @@
-"""A CT with 118 structures, made here: smooth bodies that touch, some with others in them, in an oval of soft tissue."""
+"""A CT with 118 structures, made here: bodies that touch, in an oval of soft tissue."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SPACING_MM = (0.75, 0.75, 1.5)
 
 
 def structures(shape: tuple[int, int, int]) -> npt.NDArray[np.uint8]:
-    """Voxels [i, j, k] of 1 to 118, 0 between and around them: the regions nearest to 160 random points, 118 of them kept."""
+    """Voxels [i, j, k] of 1 to 118, 0 between and around them: what is nearest to 118 of 160 random points."""
     random = np.random.default_rng(20)
     coarse = (shape[0] // 2, shape[1] // 2, shape[2])
     places = random.random((160, 3)) * (np.array(coarse) - 1)

@@ -1,9 +1,7 @@
-"""What every DICOM object made from a mask has in common: words that fit, and what it takes over from its source."""
+"""What every DICOM object made from a mask has in common: what it takes over from its source."""
 
 from __future__ import annotations
 
-import hashlib
-import re
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,14 +10,8 @@ from typing import Any
 from pydicom.dataset import Dataset
 from pydicom.valuerep import DA, TM
 
-from volseg.volume import Code, Label
-
-#: Scheme of the codes of labels without a standard one.
-PRIVATE_SCHEME = "99VOLSEG"
-#: Longest text of DICOM's value representations LO and SH.
-LO_LENGTH, SH_LENGTH = 64, 16
-
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
+from volseg.export.terms import text
+from volseg.volume import Code
 
 
 def _sex(value: Any) -> None:
@@ -39,17 +31,6 @@ _TYPE_2: dict[str, Callable[[Any], Any]] = {
     "AccessionNumber": str,
     "ReferringPhysicianName": str,
 }
-
-
-def text(words: str, length: int = LO_LENGTH) -> str:
-    """`words` as DICOM's LO or SH takes them; the backslash separates values there."""
-    return " ".join(_CONTROL.sub(" ", words).replace("\\", "/").split())[:length].strip() or "unnamed"
-
-
-def private_code(label: Label) -> Code:
-    """A code of our own for a label that has none: the same for the same name."""
-    value = hashlib.sha256(label.name.encode()).hexdigest()[:16].upper()
-    return Code(value=value, scheme=PRIVATE_SCHEME, meaning=text(label.name))
 
 
 def series_number(header: Dataset, offset: int) -> int:

@@ -24,16 +24,15 @@ from scipy import ndimage
 from volseg import __version__
 from volseg.errors import ExportError
 from volseg.export.dicom_derived import (
-    SH_LENGTH,
     coded,
     complete_identity,
     derived_from,
     series_number,
     sources_values_as_they_are,
-    text,
 )
 from volseg.export.dicom_source import check_grid, plane_of, read_headers, reference
 from volseg.export.outlines import Mask, outlines
+from volseg.export.terms import LO_LENGTH, SH_LENGTH, check_declared, text
 from volseg.files import write_atomically
 from volseg.geometry import Floats
 from volseg.volume import DicomSource, Label, LabelVolume
@@ -95,6 +94,7 @@ def write(label_volume: LabelVolume, path: Path, *, holes: Holes = "keyhole") ->
     with sources_values_as_they_are():
         headers = read_headers(label_volume, path)
         check_grid(label_volume, headers, path)
+        check_declared(label_volume, path)
         notes = complete_identity(headers[0])
         names, changed = _names(label_volume.labels, path)
         dataset = _structure_set(label_volume, headers, names, holes)
@@ -114,7 +114,7 @@ def _names(labels: Sequence[Label], path: Path) -> tuple[list[str], tuple[str, .
         name = text(label.name)
         if name.casefold() in taken:
             ending = f" ({label.value})"
-            name = text(label.name, 64 - len(ending)) + ending
+            name = text(label.name, LO_LENGTH - len(ending)) + ending
         taken.add(name.casefold())
         names.append(name)
         if name != label.name:
@@ -200,7 +200,7 @@ def _regions(label_volume: LabelVolume, headers: Sequence[Dataset], holes: Holes
         image = _encoded(reference(instance.sop_class_uid, instance.sop_instance_uid, frame))
         planes.append(_Plane(*plane_of(header), _element(_CONTOUR_IMAGES, _element(_ITEM, image))))
     number_format = _number_format(planes, label_volume.geometry.shape, path)
-    for number, (label, box, mask) in enumerate(_structures(label_volume, path), start=1):
+    for number, (label, box, mask) in enumerate(_structures(label_volume), start=1):
         item = Dataset()
         item.ROIDisplayColor = list(label.colour)
         item.ReferencedROINumber = number
@@ -216,12 +216,9 @@ def _regions(label_volume: LabelVolume, headers: Sequence[Dataset], holes: Holes
         yield item
 
 
-def _structures(label_volume: LabelVolume, path: Path) -> Iterator[tuple[Label, Box, Mask]]:
+def _structures(label_volume: LabelVolume) -> Iterator[tuple[Label, Box, Mask]]:
     """Each label, the box around its voxels, and which of the box's voxels are the label's."""
     boxes: dict[int, Any] = dict(enumerate(ndimage.find_objects(label_volume.array), start=1))
-    declared = {label.value for label in label_volume.labels}
-    if any(box is not None for value, box in boxes.items() if value not in declared):
-        raise ExportError("the mask has voxels whose value no label declares", code="format", path=path)
     nowhere = (slice(0, 1), slice(0, 1), slice(0, 1))
     for label in label_volume.labels:
         box = boxes.get(label.value) or nowhere

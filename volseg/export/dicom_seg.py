@@ -18,14 +18,9 @@ from pydicom.valuerep import DSfloat
 
 from volseg import __version__
 from volseg.errors import ExportError
-from volseg.export.dicom_derived import (
-    complete_identity,
-    private_code,
-    series_number,
-    sources_values_as_they_are,
-    text,
-)
+from volseg.export.dicom_derived import complete_identity, series_number, sources_values_as_they_are
 from volseg.export.dicom_source import as_one_image, check_grid, read_headers, refer_to_frames
+from volseg.export.terms import private_code, text
 from volseg.files import write_atomically
 from volseg.geometry import Geometry
 from volseg.volume import Code, LabelVolume
