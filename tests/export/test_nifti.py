@@ -154,3 +154,10 @@ def test_nothing_half_written_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         nifti.write(mask_on(oblique()), path)
     assert [file.name for file in tmp_path.iterdir()] == ["m.nii.gz"]
     assert path.read_bytes() == b"before"
+
+
+def test_says_that_voxels_are_labels(tmp_path: Path) -> None:
+    nifti.write(mask_on(oblique()), tmp_path / "m.nii.gz")
+    header = nibabel.load(tmp_path / "m.nii.gz").header
+    # NIFTI_INTENT_LABEL of nifti1.h.
+    assert int(header["intent_code"]) == 1002

@@ -48,6 +48,8 @@ def write(label_volume: LabelVolume, path: Path) -> tuple[str, ...]:
     """
     highest = max([int(label_volume.array.max()), *(label.value for label in label_volume.labels)])
     image = _image(label_volume.with_array(label_volume.array.astype(np.min_scalar_type(highest))), path)
+    # NIFTI_INTENT_LABEL, code 1002: viewers show labels and no grey values.
+    image.header.set_intent("label")
     stream = io.BytesIO()
     if path.name.lower().endswith(".gz"):
         # No name and no time in the gzip header: they would differ from run to run.
