@@ -239,7 +239,18 @@ def run_python(code: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
 
-COMMANDS = ("", "inspect", "plan", "train", "predict", "evaluate", "model", "model pack", "model import-nnunet")
+COMMANDS = (
+    "",
+    "inspect",
+    "plan",
+    "train",
+    "predict",
+    "evaluate",
+    "convert",
+    "model",
+    "model pack",
+    "model import-nnunet",
+)
 CALLS = [command.split() for command in COMMANDS]
 
 

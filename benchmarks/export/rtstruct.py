@@ -17,7 +17,7 @@ import numpy as np
 from benchmarks._machine import machine
 from benchmarks.export._scan import LABELS, segmented, write_ct
 from volseg.export.dicom_rtstruct import write
-from volseg.loaders.dicom_rtstruct import read_rtstruct
+from volseg.labels.rtstruct import read_rtstruct
 from volseg.volume import Volume
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,7 +34,13 @@ def measure(work: Path, slices: int) -> None:
     wrong = int(np.count_nonzero(read_rtstruct(work / "volseg.dcm", image).array != mask.array))
     np.save(work / "mask.npy", mask.array.transpose(1, 0, 2))
     program = Path(__file__).with_name("programs") / "rt_utils_write.py"
-    command = [ROOT / ".venv-readers/bin/python", program, work / "series", work / "mask.npy", str(LABELS)]
+    command: list[str | Path] = [
+        ROOT / ".venv-readers/bin/python",
+        program,
+        work / "series",
+        work / "mask.npy",
+        str(LABELS),
+    ]
     run = subprocess.run([*command, work / "rt_utils.dcm"], check=True, capture_output=True, text=True)
     theirs = json.loads(run.stdout.splitlines()[-1])
     print(machine("pydicom"))

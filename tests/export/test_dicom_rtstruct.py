@@ -14,7 +14,7 @@ from volseg.errors import ExportError
 from volseg.export import dicom_rtstruct
 from volseg.export.dicom_rtstruct import Holes
 from volseg.geometry import Geometry
-from volseg.loaders.dicom_rtstruct import read_rtstruct
+from volseg.labels.rtstruct import read_rtstruct
 from volseg.volume import Label, LabelVolume, Source, Volume
 
 AXIAL, SAGITTAL, CORONAL = (1, 0, 0, 0, 1, 0), (0, 1, 0, 0, 0, -1), (1, 0, 0, 0, 0, -1)

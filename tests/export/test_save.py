@@ -36,7 +36,7 @@ def test_the_ending_chooses(tmp_path: Path, scan: Volume) -> None:
     assert pydicom.dcmread(tmp_path / "m.dcm").Modality == "SEG"
 
 
-@pytest.mark.parametrize("name", ["m.mha", "m", "m.gz", "nii"])
+@pytest.mark.parametrize("name", ["m.mhx", "m", "m.gz", "nii"])
 def test_an_ending_of_no_format(tmp_path: Path, scan: Volume, name: str) -> None:
     with pytest.raises(UsageError, match=r"\.nii, \.nii\.gz, \.dcm"):
         save(mask_of(scan), tmp_path / name)

@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from volseg import __version__
+from volseg.cli.convert import convert
 from volseg.cli.evaluate import evaluate
 from volseg.cli.inspect import inspect
 from volseg.cli.model import app as model_app
@@ -35,6 +36,7 @@ app.command()(plan)
 app.command()(train)
 app.command()(predict)
 app.command()(evaluate)
+app.command()(convert)
 app.add_typer(model_app, name="model")
 
 

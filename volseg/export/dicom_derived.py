@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 from pydicom.dataset import Dataset
@@ -95,11 +93,3 @@ def coded(code: Code) -> Dataset:
     item = Dataset()
     item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = code.value, code.scheme, text(code.meaning)
     return item
-
-
-@contextmanager
-def sources_values_as_they_are() -> Iterator[None]:
-    """Silence what pydicom and highdicom say of values that are copied from the source: they aren't ours to judge."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", category=UserWarning, module=r"(pydicom|highdicom)\.")
-        yield

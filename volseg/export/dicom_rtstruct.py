@@ -28,13 +28,13 @@ from volseg.export.dicom_derived import (
     complete_identity,
     derived_from,
     series_number,
-    sources_values_as_they_are,
 )
 from volseg.export.dicom_source import check_grid, plane_of, read_headers, reference
 from volseg.export.outlines import Mask, outlines
 from volseg.export.terms import LO_LENGTH, SH_LENGTH, check_declared, text
 from volseg.files import write_atomically
 from volseg.geometry import Floats
+from volseg.loaders.dicom.quiet import quiet
 from volseg.volume import DicomSource, Label, LabelVolume
 
 #: How a hole is told: by a channel to the outline around it, or by a contour of its own that takes its inside away.
@@ -91,15 +91,15 @@ def write(label_volume: LabelVolume, path: Path, *, holes: Holes = "keyhole") ->
         As `volseg.export.dicom_seg.write`; code ``format`` also for coordinates that DICOM's numbers can't hold.
     """
     stream = io.BytesIO()
-    with sources_values_as_they_are():
-        headers = read_headers(label_volume, path)
-        check_grid(label_volume, headers, path)
-        check_declared(label_volume, path)
-        notes = complete_identity(headers[0])
-        names, changed = _names(label_volume.labels, path)
-        dataset = _structure_set(label_volume, headers, names, holes)
-        dataset.ROIContourSequence = list(_regions(label_volume, headers, holes, path))
-        dataset.save_as(stream, enforce_file_format=True)
+    quiet()
+    headers = read_headers(label_volume, path)
+    check_grid(label_volume, headers, path)
+    check_declared(label_volume, path)
+    notes = complete_identity(headers[0])
+    names, changed = _names(label_volume.labels, path)
+    dataset = _structure_set(label_volume, headers, names, holes)
+    dataset.ROIContourSequence = list(_regions(label_volume, headers, holes, path))
+    dataset.save_as(stream, enforce_file_format=True)
     write_atomically(path, stream.getvalue())
     return (*notes, *changed)
 

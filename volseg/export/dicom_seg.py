@@ -18,11 +18,12 @@ from pydicom.valuerep import DSfloat
 
 from volseg import __version__
 from volseg.errors import ExportError
-from volseg.export.dicom_derived import complete_identity, series_number, sources_values_as_they_are
+from volseg.export.dicom_derived import complete_identity, series_number
 from volseg.export.dicom_source import as_one_image, check_grid, read_headers, refer_to_frames
 from volseg.export.terms import private_code, text
 from volseg.files import write_atomically
 from volseg.geometry import Geometry
+from volseg.loaders.dicom.quiet import quiet
 from volseg.volume import Code, LabelVolume
 
 #: Up to this size (bytes of pixel data) every segment has a frame on every slice. ITK takes frames to be evenly spaced
@@ -52,21 +53,21 @@ def write(label_volume: LabelVolume, path: Path) -> tuple[str, ...]:
         labels, a voxel that none declares, or a label that DICOM can't describe.
     """
     stream = io.BytesIO()
-    with sources_values_as_they_are():
-        headers = read_headers(label_volume, path)
-        check_grid(label_volume, headers, path)
-        mask_KJI = _segment_numbers(label_volume, path)
-        segments = _segments(label_volume, path)
-        try:
-            notes = _fill_in(headers, _between_slices_mm(label_volume.geometry))
-            segmentation = _segmentation(label_volume, headers, mask_KJI, segments)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            # What pydicom and highdicom raise for values in the source that they can't take over.
-            raise ExportError(
-                f"the source's header can't be referred to: {' '.join(str(error).split())}", code="format", path=path
-            ) from error
-        _order_frames(segmentation)
-        segmentation.save_as(stream, enforce_file_format=True)
+    quiet()
+    headers = read_headers(label_volume, path)
+    check_grid(label_volume, headers, path)
+    mask_KJI = _segment_numbers(label_volume, path)
+    segments = _segments(label_volume, path)
+    try:
+        notes = _fill_in(headers, _between_slices_mm(label_volume.geometry))
+        segmentation = _segmentation(label_volume, headers, mask_KJI, segments)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        # What pydicom and highdicom raise for values in the source that they can't take over.
+        raise ExportError(
+            f"the source's header can't be referred to: {' '.join(str(error).split())}", code="format", path=path
+        ) from error
+    _order_frames(segmentation)
+    segmentation.save_as(stream, enforce_file_format=True)
     write_atomically(path, stream.getvalue())
     return notes
 

@@ -31,10 +31,10 @@ _TYPES = {
 
 
 def write(label_volume: LabelVolume, path: Path) -> tuple[str, ...]:
-    """Write a mask to `path`; its labels' names have no place there."""
+    """Write a mask to `path`; the format has no place for its labels' names, as NIfTI has none."""
     highest = max([int(label_volume.array.max()), *(label.value for label in label_volume.labels)])
     _write(path, label_volume.array.astype(np.min_scalar_type(highest), copy=False), label_volume.geometry)
-    return ("MetaImage has no place for the labels' names and colours",)
+    return ()
 
 
 def write_scan(volume: Volume, path: Path) -> tuple[str, ...]:

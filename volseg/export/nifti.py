@@ -19,7 +19,7 @@ from volseg.errors import ExportError
 from volseg.files import write_atomically, written_atomically
 from volseg.geometry import Geometry
 from volseg.interop import to_nibabel
-from volseg.volume import LabelVolume
+from volseg.volume import LabelVolume, Volume
 
 if TYPE_CHECKING:
     import nibabel
@@ -50,6 +50,23 @@ def write(label_volume: LabelVolume, path: Path) -> tuple[str, ...]:
     image = _image(label_volume.with_array(label_volume.array.astype(np.min_scalar_type(highest))), path)
     # NIFTI_INTENT_LABEL, code 1002: viewers show labels and no grey values.
     image.header.set_intent("label")
+    _save(image, path)
+    return ()
+
+
+def write_scan(volume: Volume, path: Path) -> tuple[str, ...]:
+    """Write a scan to `path`, compressed where that ends in ``.gz``; channels are the fourth axis.
+
+    Raises
+    ------
+    ExportError
+        Code ``format``: NIfTI has no such voxel type, or its header's single precision can't hold the grid.
+    """
+    _save(_image(volume, path), path)
+    return ()
+
+
+def _save(image: nibabel.Nifti1Image, path: Path) -> None:
     stream = io.BytesIO()
     if path.name.lower().endswith(".gz"):
         # No name and no time in the gzip header: they would differ from run to run.
@@ -58,7 +75,6 @@ def write(label_volume: LabelVolume, path: Path) -> tuple[str, ...]:
     else:
         image.to_stream(stream)
     write_atomically(path, stream.getvalue())
-    return ()
 
 
 def write_slabs(
@@ -115,11 +131,11 @@ def _zeros(size: int) -> bytes:
     return _deflated(memoryview(bytes(size)))
 
 
-def _image(label_volume: LabelVolume, path: Path) -> nibabel.Nifti1Image:
+def _image(volume: Volume | LabelVolume, path: Path) -> nibabel.Nifti1Image:
     """The image to write; ExportError where its header can't hold the grid."""
-    image = to_nibabel(label_volume)
-    held = Geometry(label_volume.geometry.shape, image.header.get_best_affine())
-    difference = held.difference(label_volume.geometry)
+    image = to_nibabel(volume)
+    held = Geometry(volume.geometry.shape, image.header.get_best_affine())
+    difference = held.difference(volume.geometry)
     if difference is not None:
         raise ExportError(
             f"NIfTI keeps an affine in single precision, and this grid would come out with {difference}",

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from volseg.errors import UsageError
-from volseg.results import MAPS, NIFTI, PREVIEW, REPAIRED, SEG
+from volseg.results import MAPS, METAIMAGE, NIFTI, NRRD, PREVIEW, REPAIRED, RTSTRUCT, SEG
 
 if TYPE_CHECKING:
     from volseg.inference.maps import Maps
@@ -129,10 +129,13 @@ class MaskFormat(Output):
         Endings of file names that choose it in `volseg.save`, in small letters.
     of_dicom_alone
         Whether it is written by default only where the source is DICOM.
+    of_scans
+        Whether it holds scans as well: its module has ``write_scan(volume, path) -> notes``.
     """
 
     endings: tuple[str, ...] = ()
     of_dicom_alone: bool = False
+    of_scans: bool = False
 
     def wanted(self, settings: Settings, source: Source) -> bool:
         """Whether it was named, or none was and it is there by default."""
@@ -155,6 +158,17 @@ class MaskFormat(Output):
         notes: tuple[str, ...] = self._module().write(mask, path)
         return notes
 
+    def save_scan(self, volume: Volume, path: Path) -> tuple[str, ...]:
+        """Write a scan to a path and return notes, a sentence each; of a format `of_scans`.
+
+        Raises
+        ------
+        ExportError
+            The format can't hold this scan.
+        """
+        notes: tuple[str, ...] = self._module().write_scan(volume, path)
+        return notes
+
     def write(self, case: FinishedCase, folder: Path) -> Written:
         """Write the mask into a case's folder."""
         return Written(notes=self.save(case.mask, folder / self.files))
@@ -163,8 +177,11 @@ class MaskFormat(Output):
 #: In the order in which they are written. The copy with repaired UIDs comes first: the others refer to it.
 OUTPUTS: tuple[Output, ...] = (
     Output("repair-uids", f"{REPAIRED}/*", "identity", option=("repair_uids",)),
-    MaskFormat("nifti", NIFTI, "nifti", by_default=True, endings=(".nii", ".nii.gz")),
+    MaskFormat("nifti", NIFTI, "nifti", by_default=True, endings=(".nii", ".nii.gz"), of_scans=True),
     MaskFormat("seg", SEG, "dicom_seg", by_default=True, of_dicom_alone=True, endings=(".dcm",)),
+    MaskFormat("rtstruct", RTSTRUCT, "dicom_rtstruct", endings=(".rtstruct.dcm",)),
+    MaskFormat("nrrd", NRRD, "nrrd", endings=(".nrrd",), of_scans=True),
+    MaskFormat("metaimage", METAIMAGE, "metaimage", endings=(".mha",), of_scans=True),
     Output("probabilities", f"{MAPS}/*.nii.gz", "maps", option=("probabilities", "entropy")),
     Output("preview", PREVIEW, "preview", option=("preview",), by_default=True),
 )

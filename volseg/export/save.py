@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from volseg.errors import GeometryError, UsageError
-from volseg.export.outputs import formats
+from volseg.export.outputs import MaskFormat, formats
 from volseg.geometry import AxisMap
 from volseg.volume import LabelVolume, Volume
 
@@ -19,7 +19,8 @@ def save(mask: LabelVolume, path: str | Path, *, like: Volume | None = None) -> 
     mask
         The segmentation.
     path
-        Where to, ending in ``.nii``, ``.nii.gz`` (NIfTI) or ``.dcm`` (DICOM SEG); its folder exists.
+        Where to; its folder exists. The endings are those of `volseg.export.outputs`: ``.nii`` and ``.nii.gz``
+        (NIfTI), ``.dcm`` (DICOM SEG), ``.rtstruct.dcm``, ``.nrrd``, ``.mha``.
     like
         The scan, where the segmentation doesn't come from one (`volseg.load` reads it). The file is written as that
         scan is stored: a mask whose axes are permuted or flipped against it is turned, no voxel changes its place.
@@ -39,6 +40,17 @@ def save(mask: LabelVolume, path: str | Path, *, like: Volume | None = None) -> 
         Code ``grid-mismatch``: `like` lies on another grid.
     """
     path = Path(path)
+    return format_of(path).save(mask if like is None else placed_like(mask, like), path)
+
+
+def format_of(path: Path) -> MaskFormat:
+    """The format that a file name's ending chooses.
+
+    Raises
+    ------
+    UsageError
+        It chooses none, or its folder doesn't exist.
+    """
     by_ending = {ending: output for output in formats().values() for ending in output.endings}
     fitting = [ending for ending in by_ending if path.name.lower().endswith(ending)]
     if not fitting:
@@ -46,11 +58,17 @@ def save(mask: LabelVolume, path: str | Path, *, like: Volume | None = None) -> 
     if not path.parent.is_dir():
         raise UsageError(f"{path}: there is no folder {path.parent}")
     # Of ".dcm" and ".rtstruct.dcm", the longer is meant.
-    return by_ending[max(fitting, key=len)].save(mask if like is None else _placed_like(mask, like), path)
+    return by_ending[max(fitting, key=len)]
 
 
-def _placed_like(mask: LabelVolume, scan: Volume) -> LabelVolume:
-    """`mask` as a segmentation of a scan; axes that are stored otherwise are turned, exactly."""
+def placed_like(mask: LabelVolume, scan: Volume) -> LabelVolume:
+    """`mask` as a segmentation of a scan; axes that are stored otherwise are turned, exactly.
+
+    Raises
+    ------
+    GeometryError
+        Code ``grid-mismatch``: the scan lies on another grid.
+    """
     # A mask of a scan with a tilt lies on its stored slices.
     grid = scan.source.stored or scan.geometry
     axes = AxisMap.between(mask.geometry.orientation, grid.orientation)

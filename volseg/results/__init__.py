@@ -8,9 +8,10 @@ from __future__ import annotations
 #: What was done with the case; written last.
 RESULT = "result.json"
 #: The mask, a name for each format.
-NIFTI, SEG, RTSTRUCT, NRRD = "mask.nii.gz", "mask.seg.dcm", "mask.rtstruct.dcm", "mask.seg.nrrd"
+NIFTI, SEG, RTSTRUCT = "mask.nii.gz", "mask.seg.dcm", "mask.rtstruct.dcm"
+NRRD, METAIMAGE = "mask.seg.nrrd", "mask.mha"
 #: Masks in the order in which one is read where several are there: those with a grid of their own first.
-MASKS = (NIFTI, NRRD, SEG, RTSTRUCT)
+MASKS = (NIFTI, NRRD, METAIMAGE, SEG, RTSTRUCT)
 #: Picture of the mask over the scan.
 PREVIEW = "preview.png"
 #: Folder of the maps of probabilities and entropy.
