@@ -99,7 +99,7 @@ def whole(prepared: Prepared, task: Recipe, network: TorchEngine) -> tuple[Label
     sums = [weight_sum(layout.padded[axis], layout.window[axis], layout.step) for axis in layout.turned]
     weights = (sums[0][:, None, None] * (sums[1][:, None] * sums[2])).float()
     mean = total.permute(*layout.turned, 3) / weights[..., None]
-    array = np.zeros(prepared.source.shape, np.uint8)
+    array = np.zeros(prepared.grid.shape, np.uint8)
     target = prepared.axes.apply(array).transpose(layout.turned)
     for block, rows in enumerate(layout.needed):
         values = mean[rows].contiguous()

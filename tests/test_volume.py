@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -9,8 +10,8 @@ import pytest
 
 import volseg
 from volseg.errors import UsageError
-from volseg.geometry import Geometry
-from volseg.volume import Label, LabelVolume, Source, Volume, canonical_modality
+from volseg.geometry import AxisMap, Geometry
+from volseg.volume import Label, LabelVolume, Source, Volume, canonical_modality, layered
 
 SHAPE = (3, 4, 2)
 AFFINE = np.array([[0, 0, 4, 5], [-1.5, 0, 0, 6], [0, 2, 0, 7], [0, 0, 0, 1]], dtype=float)
@@ -110,3 +111,57 @@ def test_save_refuses_an_ending_that_names_no_format(geometry: Geometry, tmp_pat
 )
 def test_modalities_are_dicoms(given_name: str, term: str) -> None:
     assert canonical_modality(given_name) == term
+
+
+def overlapping(geometry: Geometry) -> LabelVolume:
+    """Label 2 is painted over label 1, which it lies in; 5 is apart."""
+    array = np.zeros(SHAPE, np.uint8)
+    array[:2, 1:] = 1
+    array[1, 1:3] = 2
+    array[2, 0] = 5
+    below, above = array.copy(), np.zeros_like(array)
+    below[below == 2] = 1
+    above[array == 2] = 2
+    return LabelVolume(array, geometry, labels(1, 2, 5), layers=(below, above))
+
+
+def test_layers_hold_all_of_labels_that_overlap(geometry: Geometry) -> None:
+    mask = overlapping(geometry)
+    one, two, five = (mask.voxels_of(label) for label in mask.labels)
+    assert np.argwhere(one).tolist() == [[i, j, k] for i in (0, 1) for j in range(1, SHAPE[1]) for k in range(SHAPE[2])]
+    assert np.array_equal(two, mask.array == 2)
+    assert np.array_equal(five, mask.array == 5)
+    assert (one & two).sum() == two.sum() > 0
+    # Without layers, the array says it all.
+    flat = mask.with_array(mask.array)
+    assert flat.layers == ()
+    assert np.array_equal(flat.voxels_of(mask.labels[0]), mask.array == 1)
+
+
+def test_what_is_done_to_a_mask_is_done_to_its_layers(geometry: Geometry) -> None:
+    mask = overlapping(geometry)
+    first = mask.only(mask.labels[:1])
+    assert np.array_equal(first.array, mask.array == 1)
+    assert np.array_equal(first.voxels_of(mask.labels[0]), mask.voxels_of(mask.labels[0]))
+    assert [set(np.unique(layer)) for layer in first.layers] == [{0, 1}, {0}]
+    axes = AxisMap.between(geometry.orientation, "SPR")
+    turned = mask.mapped(axes.apply, geometry.turned(axes))
+    for label in mask.labels:
+        assert np.array_equal(turned.voxels_of(label), axes.apply(mask.voxels_of(label)))
+
+
+def test_layers_off_the_grid_are_refused(geometry: Geometry) -> None:
+    array = np.zeros(SHAPE, np.uint8)
+    wrongs: tuple[npt.NDArray[Any], ...] = array[:-1], array.astype(np.int16)
+    for wrong in wrongs:
+        with pytest.raises(ValueError, match=r"array of shape|unsigned"):
+            LabelVolume(array, geometry, labels(1), layers=(array, wrong))
+
+
+def test_layers_are_as_few_as_first_fit_needs() -> None:
+    """1 and 2 overlap, 2 and 3, and 1 and 3 don't: 3 goes to the layer of 1."""
+    voxels = np.zeros((3, 4, 1, 1), np.bool_)
+    voxels[0, :2] = voxels[1, 1:3] = voxels[2, 2:] = True
+    found = layered(zip((1, 2, 300), voxels, strict=True), (4, 1, 1), np.uint16)
+    assert [layer.ravel().tolist() for layer in found] == [[1, 1, 300, 300], [0, 2, 2, 0]]
+    assert layered([], (4, 1, 1), np.uint8) == ()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, Self
@@ -10,9 +10,10 @@ from typing import Literal, Self
 import numpy as np
 import numpy.typing as npt
 
-from volseg.geometry import Geometry
+from volseg.geometry import Geometry, Shape
 
 Voxels = npt.NDArray[np.generic]
+LabelMap = npt.NDArray[np.unsignedinteger]
 
 
 def canonical_modality(name: str) -> str:
@@ -202,6 +203,9 @@ class Label:
 class LabelVolume:
     """A segmentation: an integer a voxel, and what each integer means.
 
+    Where labels overlap, `array` is painted: a voxel has one of those that it belongs to. `layers` then hold all of
+    every label.
+
     Parameters
     ----------
     array
@@ -214,38 +218,90 @@ class LabelVolume:
         Of the scan.
     algorithm
         What made it, such as ``"hippocampus 1.0"``; empty where that isn't known.
+    layers
+        More such arrays, each label's voxels in one of them; none where no labels overlap.
     """
 
-    array: npt.NDArray[np.unsignedinteger]
+    array: LabelMap
     geometry: Geometry
     labels: tuple[Label, ...]
     source: Source = field(default_factory=Source)
     algorithm: str = ""
+    layers: tuple[LabelMap, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.array.shape != self.geometry.shape:
-            raise ValueError(f"array of shape {self.array.shape} on a grid of shape {self.geometry.shape}")
-        if not np.issubdtype(self.array.dtype, np.unsignedinteger):
-            raise ValueError(f"labels are unsigned integers, not {self.array.dtype}")
+        for array in (self.array, *self.layers):
+            if array.shape != self.geometry.shape:
+                raise ValueError(f"array of shape {array.shape} on a grid of shape {self.geometry.shape}")
+            if not np.issubdtype(array.dtype, np.unsignedinteger):
+                raise ValueError(f"labels are unsigned integers, not {array.dtype}")
         values = [label.value for label in self.labels]
         if values != sorted(set(values)) or (values and values[0] < 1):
             raise ValueError(f"label values {values} are not positive, different and ascending")
 
-    def with_array(self, array: npt.NDArray[np.unsignedinteger]) -> Self:
-        """Return the same segmentation with other voxels on the same grid."""
-        return replace(self, array=array)
+    @property
+    def label_maps(self) -> tuple[LabelMap, ...]:
+        """Arrays that together hold all of every label: the layers, or the array where there are none."""
+        return self.layers or (self.array,)
+
+    def voxels_of(self, label: Label) -> npt.NDArray[np.bool_]:
+        """[i, j, k] which voxels belong to a label, whether or not others lie over it."""
+        found = np.zeros(self.geometry.shape, np.bool_)
+        for each in self.label_maps:
+            found |= each == label.value
+        return found
+
+    def with_array(self, array: LabelMap) -> Self:
+        """Return a segmentation with other voxels on the same grid, none of which belongs to several labels."""
+        return replace(self, array=array, layers=())
+
+    def mapped(self, change: Callable[[LabelMap], LabelMap], geometry: Geometry | None = None) -> Self:
+        """Return the same segmentation with its array and its layers changed alike.
+
+        Parameters
+        ----------
+        change
+            What makes another array of each; it gives a voxel no value that no voxel has.
+        geometry
+            The grid of what it makes; None: the same.
+        """
+        layers = tuple(change(layer) for layer in self.layers)
+        return replace(self, array=change(self.array), layers=layers, geometry=geometry or self.geometry)
 
     def only(self, labels: tuple[Label, ...]) -> Self:
         """Return the segmentation of these labels alone; all others become background."""
         if labels == self.labels:
             return self
-        kept = np.zeros(int(self.array.max(initial=0)) + 1, dtype=self.array.dtype)
+        highest = max(int(each.max(initial=0)) for each in (self.array, *self.layers))
+        kept = np.zeros(highest + 1, dtype=self.array.dtype)
         for label in labels:
             kept[label.value : label.value + 1] = label.value
-        return replace(self, array=kept[self.array], labels=labels)
+        return replace(self.mapped(lambda array: kept[array]), labels=labels)
 
     def voxel_counts(self) -> Mapping[int, int]:
-        """Number of voxels of each label, 0 where it doesn't occur."""
+        """Number of voxels of each label in `array`, 0 where it doesn't occur."""
         highest = max((label.value for label in self.labels), default=0)
         counts = np.bincount(self.array.ravel(), minlength=highest + 1)
         return {label.value: int(counts[label.value]) for label in self.labels}
+
+
+def layered(
+    voxels: Iterable[tuple[int, npt.NDArray[np.bool_]]], shape: Shape, dtype: npt.DTypeLike
+) -> tuple[LabelMap, ...]:
+    """Labels that may overlap as layers: each label in the first in which no other has one of its voxels.
+
+    Parameters
+    ----------
+    voxels
+        Value of each label, and which voxels belong to it: [i, j, k].
+    shape, dtype
+        Sizes of the layers, and their unsigned type, which holds every value.
+    """
+    layers: list[LabelMap] = []
+    for value, mask in voxels:
+        layer = next((layer for layer in layers if not layer[mask].any()), None)
+        if layer is None:
+            layer = np.zeros(shape, dtype)
+            layers.append(layer)
+        layer[mask] = value
+    return tuple(layers)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -127,3 +128,13 @@ def write_series(
         paths.append(folder / f"{slices - k}.dcm")
         header.save_as(paths[-1], enforce_file_format=True)
     return paths
+
+
+def nested(geometry: Geometry, source: Source, labels: tuple[Label, ...] = LABELS) -> LabelVolume:
+    """`blobs`, but the first label goes on below the second."""
+    mask = blobs(geometry, source, labels)
+    first, second = labels
+    whole = np.where(mask.array == 0, 0, first.value).astype(np.uint8)
+    whole[2, 1, 0] = 0
+    above = np.where(mask.array == second.value, second.value, 0).astype(np.uint8)
+    return replace(mask, layers=(whole, above))

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.export.scans import LABELS, OBLIQUE, blobs, scan_from, write_series
+from tests.export.scans import LABELS, OBLIQUE, blobs, nested, scan_from, write_series
 from volseg.errors import ExportError
 from volseg.export import dicom_rtstruct
 from volseg.export.dicom_rtstruct import Holes
@@ -240,3 +240,21 @@ def test_numbers_too_long_for_dicom_are_refused(tmp_path: Path) -> None:
     error = refused(blobs(*scan_from(paths)), tmp_path / "m.dcm")
     assert error.code == "format"
     assert "16 characters" in str(error)
+
+
+def test_regions_overlap_where_labels_do(tmp_path: Path) -> None:
+    geometry, source = series(tmp_path / "series")
+    mask = nested(geometry, source)
+    written(mask, tmp_path / "mask.rtstruct.dcm")
+    # Each region alone: read together, they are painted over each other.
+    for label in mask.labels:
+        alone = mask.only((label,)).with_array(mask.voxels_of(label) * np.uint8(label.value))
+        written(alone, tmp_path / f"{label.value}.dcm")
+    both = pydicom.dcmread(tmp_path / "mask.rtstruct.dcm").ROIContourSequence
+    for label, region in zip(mask.labels, both, strict=True):
+        (own,) = pydicom.dcmread(tmp_path / f"{label.value}.dcm").ROIContourSequence
+        assert own.ContourSequence == region.ContourSequence
+        found = read_rtstruct(tmp_path / f"{label.value}.dcm", volume_of(mask))
+        assert np.array_equal(found.array != 0, mask.voxels_of(label))
+    painted = written(mask.with_array(mask.array), tmp_path / "painted.dcm")
+    assert painted.SOPInstanceUID != pydicom.dcmread(tmp_path / "mask.rtstruct.dcm").SOPInstanceUID

@@ -9,11 +9,11 @@ import pydicom
 import pytest
 import SimpleITK
 
-from tests.export.scans import LABELS, OBLIQUE, blobs, geometry_of, scan_from, write_series
+from tests.export.scans import LABELS, OBLIQUE, blobs, geometry_of, nested, scan_from, write_series
 from volseg.errors import ExportError
 from volseg.export import dicom_seg
 from volseg.geometry import Geometry, ras_from_lps
-from volseg.volume import Code, Label, LabelVolume, Source
+from volseg.volume import Code, DicomSource, Label, LabelVolume, Source
 
 T1POST = "dicom/study1/12-T1post-05670"
 HIPPOCROP = "dicom/study1/13_HCropVolume"
@@ -359,3 +359,31 @@ def test_geometry_of_is_what_simpleitk_reads(series: list[Path]) -> None:
         )
     headers = [pydicom.dcmread(path, stop_before_pixels=True) for path in reversed(series)]
     assert not geometry_of(headers).same_grid(geometry)
+
+
+@pytest.mark.parametrize("full", [True, False])
+def test_segments_overlap_where_labels_do(
+    series: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full: bool
+) -> None:
+    if not full:
+        monkeypatch.setattr(dicom_seg, "FULL_FRAMES_BYTES", 0)
+    mask, path = nested(*scan_from(series)), tmp_path / "mask.seg.dcm"
+    dicom_seg.write(mask, path)
+    found = points_by_pydicom(path)
+    for number, label in enumerate(mask.labels, start=1):
+        points = mask.geometry.voxel_to_world(np.argwhere(mask.voxels_of(label)))
+        np.testing.assert_allclose(found[number], sort_rows(points), atol=1e-4)
+    assert pydicom.dcmread(path).SegmentsOverlap == "YES"
+    pixels = highdicom.seg.segread(path).get_pixels_by_source_instance(
+        [instance.sop_instance_uid for instance in _dicom(mask).instances], assert_missing_frames_are_empty=True
+    )
+    expected = np.stack([mask.voxels_of(label).transpose(2, 1, 0) for label in mask.labels], -1)
+    np.testing.assert_array_equal(pixels, expected)
+    # A layer is a part of what the UIDs are made of.
+    dicom_seg.write(mask.with_array(mask.array), tmp_path / "painted.seg.dcm")
+    assert pydicom.dcmread(tmp_path / "painted.seg.dcm").SOPInstanceUID != pydicom.dcmread(path).SOPInstanceUID
+
+
+def _dicom(mask: LabelVolume) -> DicomSource:
+    assert mask.source.dicom is not None
+    return mask.source.dicom

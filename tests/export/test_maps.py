@@ -42,7 +42,7 @@ def streamed() -> Streamed:
     recipe = recipe_of(labels=(1, 2, 300), window=[4, 4, 8])
     axes = AxisMap.between("LPS", "SAR")
     prepared = prepared_of((5, 6, 15), Box((1, 2, 3), (9, 12, 29)), (1, 0, 2), axes)
-    geometry = oblique(prepared.source.shape)
+    geometry = oblique(prepared.grid.shape)
     prepared = Prepared(prepared.tensor_CDHW, axes, geometry, prepared.crop)
     source = Source(nifti=NiftiSource(sform_code=2, qform_code=1, units=("mm", "sec")))
     kinds = MapKinds(frozenset({1, 2, 300}), entropy=True)

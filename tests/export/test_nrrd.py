@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import SimpleITK
 
+from tests.export.scans import nested
 from tests.export.test_nifti import SHAPE, mask_on, oblique
 from volseg.errors import ExportError
 from volseg.export import metaimage, nrrd
@@ -110,3 +111,17 @@ def test_undeclared_values_and_types_without_a_name_are_refused(tmp_path: Path) 
         with pytest.raises(ExportError, match="no voxels of type"):
             module.write_scan(Volume(np.zeros(SHAPE, np.float16), oblique(), Source()), tmp_path / name)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_layers_are_slicers(tmp_path: Path) -> None:
+    mask = nested(Geometry((7, 8, 5), oblique().affine), Source())
+    nrrd.write(mask, tmp_path / "m.seg.nrrd")
+    image = SimpleITK.ReadImage(str(tmp_path / "m.seg.nrrd"))
+    assert image.GetSize() == (7, 8, 5)
+    layers = SimpleITK.GetArrayFromImage(image).T
+    header = header_of(tmp_path / "m.seg.nrrd")
+    for number, label in enumerate(mask.labels):
+        layer, value = int(header[f"Segment{number}_Layer"]), int(header[f"Segment{number}_LabelValue"])
+        assert np.array_equal(layers[layer] == value, mask.voxels_of(label))
+    point = np.array(image.TransformIndexToPhysicalPoint((2, 4, 3)))
+    np.testing.assert_allclose(ras_from_lps(point), mask.geometry.voxel_to_world((2, 4, 3)), atol=1e-6)

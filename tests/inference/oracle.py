@@ -73,6 +73,14 @@ def decided(logits_CDHW: Tensor, recipe: Recipe) -> tuple[npt.NDArray[np.int64],
     return labels, (logits_CDHW.abs().amin(0) > MARGIN).numpy()
 
 
+def regions_of(prepared: Prepared, engines: Sequence[Engine], recipe: Recipe) -> list[npt.NDArray[np.float64]]:
+    """[i, j, k] logits of each region on the source's grid, -1 where the network saw nothing."""
+    logits = resized(whole_logits(prepared.tensor_CDHW, engines, recipe, ()), prepared.box.shape, prepared.nearest_axis)
+    turned = np.full((len(logits), *prepared.turned_shape), -1.0)
+    turned[(slice(None), *prepared.box.slices)] = logits.numpy()
+    return [prepared.axes.inverse().apply(region) for region in turned]
+
+
 def labels_of(
     prepared: Prepared, engines: Sequence[Engine], recipe: Recipe, mirrored: Sequence[int] = ()
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:

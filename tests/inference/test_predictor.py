@@ -81,6 +81,10 @@ def test_a_region_that_is_asked_for_is_not_hidden_by_another(tmp_path: Path) -> 
     x: Array = volume().array
     both = Segmenter(model).segment(volume()).mask
     assert np.array_equal(both.array, np.where(2 * x > 301, 2, x > 100.5))
+    # What is hidden isn't lost.
+    first, second = both.labels
+    assert np.array_equal(both.voxels_of(first), x > 100.5)
+    assert np.array_equal(both.voxels_of(second), 2 * x > 301)
     assert np.array_equal(Segmenter(model, Options(labels=("1",))).segment(volume()).mask.array, x > 100.5)
     assert np.array_equal(Segmenter(model, Options(labels=("2",))).segment(volume()).mask.array, (2 * x > 301) * 2)
 

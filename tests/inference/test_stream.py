@@ -215,7 +215,7 @@ def test_torch_keeps_its_threads_and_restoring_has_one(monkeypatch: pytest.Monke
                 raise MemoryError
             return super().__call__(x_BCDHW)
 
-    def restore_rows(*given: Any) -> None:
+    def restore_rows(*given: Any, **more: Any) -> None:
         seen["restore"].add(torch.get_num_threads())
 
     monkeypatch.setattr("volseg.inference.restorer.restore_rows", restore_rows)
@@ -251,3 +251,41 @@ def test_labels_decided_on_the_models_grid_are_put_back_by_the_nearest_voxel() -
         labels = stream(prepared, engines, recipe, Source(), placement=placement).mask.array
         assert labels.shape == (i, j, k)
         assert np.array_equal(labels[sure == 1], expected[sure == 1])
+
+
+@pytest.mark.parametrize("regions", [3, 11])
+def test_regions_that_overlap_are_whole_in_layers_and_painted_in_the_recipes_order(regions: int) -> None:
+    """On a turned source that is larger than what the network saw, of more regions than a byte has bits too."""
+    values = list(range(20, 20 - regions, -1))
+    recipe = recipe_of("sigmoid", values, window=[5, 6, 4])
+    prepared = prepared_of((9, 7, 10), Box((1, 0, 2), (11, 13, 10)), (2, 1, 0), AxisMap.between("LSA", "SAR"))
+    engines = [Random(regions, recipe.window)]
+    for placement in PLACEMENTS:
+        mask = stream(prepared, engines, recipe, Source(), placement=placement).mask
+        logits = oracle.regions_of(prepared, engines, recipe)
+        painted = np.zeros(mask.geometry.shape, np.uint8)
+        for label, region in zip(recipe.labels, logits, strict=True):
+            (listed,) = (each for each in mask.labels if each.value == label.value)
+            whole = mask.voxels_of(listed)
+            clear = np.abs(region) > oracle.MARGIN
+            assert clear.mean() > 0.99
+            assert np.array_equal(whole[clear], (region > 0)[clear])
+            painted[whole] = label.value
+        assert np.array_equal(mask.array, painted)
+        assert 1 < len(mask.layers) <= regions
+        # Each label's voxels lie in one layer.
+        found = [set(np.unique(layer).tolist()) - {0} for layer in mask.layers]
+        assert sorted(itertools.chain(*found)) == sorted(values)
+
+
+def test_regions_apart_have_no_layers() -> None:
+    class Halves(Random):
+        def __call__(self, x_BCDHW: Tensor) -> Tensor:
+            return torch.cat([x_BCDHW - 1, -x_BCDHW - 1], 1).movedim(1, -1)
+
+    recipe = recipe_of("sigmoid", (1, 2), window=[8, 8, 8])
+    prepared = prepared_of((8, 8, 8), Box((0, 0, 0), (8, 8, 8)), (0, 0, 0))
+    mask = stream(prepared, [Halves(2, recipe.window)], recipe, Source()).mask
+    tensor = prepared.tensor_CDHW[0].numpy()
+    assert np.array_equal(mask.array, np.where(tensor > 1, 1, np.where(tensor < -1, 2, 0)))
+    assert mask.layers == ()

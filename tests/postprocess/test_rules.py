@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -223,3 +224,30 @@ def test_as_the_slow_way(array: npt.NDArray[np.uint8], largest: bool, voxels: in
         if len(set(centroids)) < len(centroids):
             return
     np.testing.assert_array_equal(apply_rules(label_volume(array), [rule]).array, slow(array, rule))
+
+
+def test_in_layers_rules_see_all_of_a_label() -> None:
+    """A bar of label 1 with 2 painted over its middle, which leaves two parts of 1 in the array."""
+    array = empty(9, 3, 3)
+    array[1:8, 1, 1] = 1
+    whole = array.copy()
+    array[3:5, 1, 1] = 2
+    above = np.where(array == 2, array, 0).astype(np.uint8)
+    mask = replace(label_volume(array), layers=(whole, above))
+    ruled = apply_rules(mask, [PostprocessRule(label=1, largest_component=True)])
+    assert ruled.array[:, 1, 1].tolist() == [0, 0, 0, 2, 2, 1, 1, 1, 0]
+    assert np.array_equal(ruled.voxels_of(mask.labels[0]), whole == 1)
+    assert np.array_equal(ruled.voxels_of(mask.labels[1]), array == 2)
+
+
+def test_in_layers_no_other_label_keeps_a_hole() -> None:
+    array = empty(5, 5, 5)
+    array[1:4, 1:4, 1:4] = 1
+    array[2, 2, 2] = 2
+    mask = replace(label_volume(array), layers=(np.where(array == 1, array, 0), np.where(array == 2, array, 0)))
+    ruled = apply_rules(mask, [PostprocessRule(label=1, fill_holes=True)])
+    assert ruled.array[2, 2, 2] == 2
+    first, second, third = (ruled.voxels_of(label) for label in mask.labels)
+    assert (first.sum(), second.sum(), third.sum()) == (27, 1, 0)
+    assert first[2, 2, 2]
+    assert second[2, 2, 2]

@@ -59,7 +59,7 @@ def test_a_case_from_the_disk_is_the_case(tmp_path: Path, case: Case, prepared: 
     for name in ("axes", "crop", "nearest_axis", "zoomed", "part"):
         assert getattr(found.prepared, name) == getattr(fresh.prepared, name)
     for ours, theirs in (
-        (found.prepared.source, fresh.prepared.source),
+        (found.prepared.grid, fresh.prepared.grid),
         (found.reference.geometry, fresh.reference.geometry),
     ):
         assert ours.shape == theirs.shape

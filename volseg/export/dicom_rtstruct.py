@@ -129,8 +129,8 @@ def _structure_set(
     first, now = headers[0], datetime.now()
     dicom = label_volume.source.dicom
     assert dicom is not None  # or it would have no headers
-    mask_hash = hashlib.sha256(label_volume.array.T.tobytes()).hexdigest()
-    seed = [dicom.series_uid, *(i.sop_instance_uid for i in dicom.instances), repr(label_volume.labels), mask_hash]
+    hashes = [hashlib.sha256(array.T.tobytes()).hexdigest() for array in label_volume.label_maps]
+    seed = [dicom.series_uid, *(i.sop_instance_uid for i in dicom.instances), repr(label_volume.labels), *hashes]
     seed += [label_volume.algorithm, __version__, "rtstruct", holes]
     dataset = derived_from(first)
     dataset.file_meta = FileMetaDataset()
@@ -218,11 +218,13 @@ def _regions(label_volume: LabelVolume, headers: Sequence[Dataset], holes: Holes
 
 def _structures(label_volume: LabelVolume) -> Iterator[tuple[Label, Box, Mask]]:
     """Each label, the box around its voxels, and which of the box's voxels are the label's."""
-    boxes: dict[int, Any] = dict(enumerate(ndimage.find_objects(label_volume.array), start=1))
-    nowhere = (slice(0, 1), slice(0, 1), slice(0, 1))
+    boxes: dict[int, Any] = {}
+    for array in label_volume.label_maps:
+        found = enumerate(ndimage.find_objects(array), start=1)
+        boxes |= {value: (box, array[box] == value) for value, box in found if box is not None}
+    nowhere = (slice(0, 1), slice(0, 1), slice(0, 1)), np.zeros((1, 1, 1), np.bool_)
     for label in label_volume.labels:
-        box = boxes.get(label.value) or nowhere
-        yield label, box, np.asarray(label_volume.array[box] == label.value)
+        yield label, *boxes.get(label.value, nowhere)
 
 
 def _number_format(planes: Sequence[_Plane], shape: tuple[int, int, int], path: Path) -> str:

@@ -1,4 +1,7 @@
-"""A segmentation as DICOM SEG: binary, one segment a label, referring to the slices of the series it was made from."""
+"""A segmentation as DICOM SEG: binary, one segment a label, referring to the slices of the series it was made from.
+
+Segments overlap where labels do.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ from volseg import __version__
 from volseg.errors import ExportError
 from volseg.export.dicom_derived import complete_identity, series_number
 from volseg.export.dicom_source import as_one_image, check_grid, read_headers, refer_to_frames
-from volseg.export.terms import private_code, text
+from volseg.export.terms import check_declared, private_code, text
 from volseg.files import write_atomically
 from volseg.geometry import Geometry
 from volseg.loaders.dicom.quiet import quiet
@@ -56,11 +59,11 @@ def write(label_volume: LabelVolume, path: Path) -> tuple[str, ...]:
     quiet()
     headers = read_headers(label_volume, path)
     check_grid(label_volume, headers, path)
-    mask_KJI = _segment_numbers(label_volume, path)
+    pixels = _pixels(label_volume, path)
     segments = _segments(label_volume, path)
     try:
         notes = _fill_in(headers, _between_slices_mm(label_volume.geometry))
-        segmentation = _segmentation(label_volume, headers, mask_KJI, segments)
+        segmentation = _segmentation(label_volume, headers, pixels, segments)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         # What pydicom and highdicom raise for values in the source that they can't take over.
         raise ExportError(
@@ -91,6 +94,18 @@ def _fill_in(headers: Sequence[Dataset], between_slices_mm: float) -> tuple[str,
         header.ImageOrientationPatient = first.ImageOrientationPatient
         header.FrameOfReferenceUID = first.FrameOfReferenceUID
     return notes
+
+
+def _pixels(label_volume: LabelVolume, path: Path) -> Mask:
+    """What highdicom takes: segments' numbers [k, j, i], or where segments overlap, [k, j, i, segment] 0 or 1."""
+    numbers = _segment_numbers(label_volume, path)
+    if not label_volume.layers:
+        return numbers
+    check_declared(label_volume, path)
+    pixels: Mask = np.empty((*numbers.shape, len(label_volume.labels)), np.uint8)
+    for number, label in enumerate(label_volume.labels):
+        pixels[..., number] = label_volume.voxels_of(label).transpose(2, 1, 0)
+    return pixels
 
 
 def _segment_numbers(label_volume: LabelVolume, path: Path) -> Mask:
@@ -142,7 +157,7 @@ def _concept(code: Code) -> PydicomCode:
 def _segmentation(
     label_volume: LabelVolume,
     headers: Sequence[Dataset],
-    mask_KJI: Mask,
+    pixels: Mask,
     segments: Sequence[highdicom.seg.SegmentDescription],
 ) -> highdicom.seg.Segmentation:
     first = headers[0]
@@ -151,10 +166,10 @@ def _segmentation(
     frames = [] if instances[0].frame is None else [str(instance.frame) for instance in instances]
     counts = [int(header.get("NumberOfFrames") or 1) for header in headers]
     seed = [first.SeriesInstanceUID, *(header.SOPInstanceUID for header in headers), repr(label_volume.labels), *frames]
-    seed += [hashlib.sha256(mask_KJI.tobytes()).hexdigest(), label_volume.algorithm, __version__]
+    seed += [hashlib.sha256(pixels.tobytes()).hexdigest(), label_volume.algorithm, __version__]
     segmentation = highdicom.seg.Segmentation(
         source_images=[as_one_image(headers)] if frames else headers,
-        pixel_array=mask_KJI,
+        pixel_array=pixels,
         segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
         segment_descriptions=segments,
         series_instance_uid=generate_uid(entropy_srcs=[*seed, "series"]),
@@ -165,7 +180,7 @@ def _segmentation(
         manufacturer_model_name="volseg",
         software_versions=__version__,
         device_serial_number=__version__,
-        omit_empty_frames=mask_KJI.size * len(segments) > 8 * FULL_FRAMES_BYTES,
+        omit_empty_frames=label_volume.array.size * len(segments) > 8 * FULL_FRAMES_BYTES,
         content_label="SEGMENTATION",
         content_description="Segmentation by volseg",
         series_description=text(f"volseg: {first.get('SeriesDescription') or 'segmentation'}"),

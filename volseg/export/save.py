@@ -76,4 +76,4 @@ def placed_like(mask: LabelVolume, scan: Volume) -> LabelVolume:
     if difference is not None:
         raise GeometryError(f"the mask isn't on this scan's grid: {difference}", code="grid-mismatch")
     source = replace(scan.source, stored=None)
-    return replace(mask, array=axes.apply(mask.array), geometry=grid, source=source)
+    return replace(mask.mapped(axes.apply, grid), source=source)

@@ -39,7 +39,8 @@ def check_declared(label_volume: LabelVolume, path: Path) -> None:
         Code ``format``.
     """
     values = [label.value for label in label_volume.labels]
-    known = np.zeros(max([int(label_volume.array.max()), *values]) + 1, np.bool_)
-    known[[0, *values]] = True
-    if not known[label_volume.array].all():
-        raise ExportError("the mask has voxels whose value no label declares", code="format", path=path)
+    for array in (label_volume.array, *label_volume.layers):
+        known = np.zeros(max([int(array.max()), *values]) + 1, np.bool_)
+        known[[0, *values]] = True
+        if not known[array].all():
+            raise ExportError("the mask has voxels whose value no label declares", code="format", path=path)

@@ -18,12 +18,14 @@ import torch
 from torch import Tensor
 
 from volseg.errors import ModelError
+from volseg.geometry import Scalar
 from volseg.resample import axis_operator
 
 #: Voxels along each axis of a block, on the finer of the two grids.
 BLOCK = 16
 
 Labels = npt.NDArray[np.unsignedinteger]
+Packed = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -81,20 +83,6 @@ def support(operator: Tensor) -> tuple[Tensor, Tensor]:
 class Decision(Protocol):
     """How logits become a label; an index 0 is the background, others count the recipe's labels from 1."""
 
-    def prune(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Which classes matter where their logits lie between `low` and `high`.
-
-        Parameters
-        ----------
-        low, high
-            (..., C), all finite.
-
-        Returns
-        -------
-        tuple
-            (..., C): the classes that matter. (...): whether the index is certain, and the index where it is.
-        """
-
     def pick(self, logits: Tensor, classes: Tensor) -> Tensor:
         """(...) index from (..., k) logits of the `classes` (k,) that were kept."""
 
@@ -112,7 +100,19 @@ class Softmax:
         self.wanted = wanted
 
     def prune(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Keep classes that may be the largest, as `Decision` says; where none is wanted, nothing is left to do."""
+        """Which classes matter where their logits lie between `low` and `high`; where none is wanted, none does.
+
+        Parameters
+        ----------
+        low, high
+            (..., C), all finite.
+
+        Returns
+        -------
+        tuple
+            (..., C): the classes that may be the largest. (...): whether the index is certain, and the index where it
+            is.
+        """
         kept = high >= low.amax(-1, keepdim=True)
         asked = (kept & self.wanted).any(-1)
         return kept, (kept.sum(-1) == 1) | ~asked, kept.byte().argmax(-1) * asked
@@ -135,12 +135,10 @@ class Sigmoid:
     def __init__(self, wanted: Tensor) -> None:
         self.wanted = wanted
 
-    def prune(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Keep regions that may be visible, as `Decision` says."""
-        number = torch.arange(1, low.shape[-1] + 1)
-        whole = ((low > 0) * self.wanted * number).amax(-1)
-        kept = (high > 0) & self.wanted & (number >= whole[..., None])
-        return kept, kept.sum(-1) == (whole > 0), whole
+    def prune(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+        """Which regions hold all of a block, and which may hold some of it; parameters as in `Softmax.prune`."""
+        whole = (low > 0) & self.wanted
+        return whole, (high > 0) & self.wanted & ~whole
 
     def pick(self, logits: Tensor, classes: Tensor) -> Tensor:
         """Number of the last region that holds the voxel."""
@@ -182,7 +180,7 @@ def block_logits(
 
 
 def restore_rows(
-    values_RHWC: Tensor, axes: tuple[Axis, Axis, Axis], row: int, decision: Decision, table: Labels, target: Labels
+    values_RHWC: Tensor, axes: tuple[Axis, Axis, Axis], row: int, decision: Softmax, table: Labels, target: Labels
 ) -> None:
     """Decide one row of blocks and write its labels.
 
@@ -202,9 +200,46 @@ def restore_rows(
     rows, height, width = axes
     out_rows = target[rows.blocks[row][0]]
     kept, certain, index = decision.prune(*bounds(values_RHWC, axes))
-    sizes = [[out.stop - out.start for out, _ in axis.blocks] for axis in (height, width)]
-    out_rows[:] = np.repeat(np.repeat(table[index.numpy()], sizes[0], 0), sizes[1], 1)
+    out_rows[:] = _spread(table[index.numpy()], axes)
     for h, w in (~certain).nonzero().tolist():
         classes = kept[h, w].nonzero().flatten()
         part = block_logits(values_RHWC, axes, (row, h, w), classes)
         out_rows[:, height.blocks[h][0], width.blocks[w][0]] = table[decision.pick(part, classes).numpy()]
+
+
+def restore_regions(
+    values_RHWC: Tensor, axes: tuple[Axis, Axis, Axis], row: int, decision: Sigmoid, target: Packed
+) -> None:
+    """Decide one row of blocks and write its regions.
+
+    Parameters
+    ----------
+    values_RHWC, axes, row
+        As in `restore_rows`.
+    decision
+        What says where each region is.
+    target
+        (bytes, R, H, W) of the whole scan, a bit a region: the first is the lowest bit of the first byte.
+    """
+    rows, height, width = axes
+    out_rows = target[:, rows.blocks[row][0]]
+    whole, open_ = decision.prune(*bounds(values_RHWC, axes))
+    for out, packed in zip(out_rows, _packed(whole), strict=True):
+        out[:] = _spread(packed, axes)
+    for h, w in open_.any(-1).nonzero().tolist():
+        classes = open_[h, w].nonzero().flatten()
+        part = block_logits(values_RHWC, axes, (row, h, w), classes)
+        inside = whole[h, w].expand(*part.shape[:3], -1).clone()
+        inside[..., classes] = part > 0
+        out_rows[:, :, height.blocks[h][0], width.blocks[w][0]] = _packed(inside)
+
+
+def _packed(inside: Tensor) -> Packed:
+    """(bytes, ...) of (..., C) booleans."""
+    return np.moveaxis(np.packbits(inside.numpy(), axis=-1, bitorder="little"), -1, 0)
+
+
+def _spread(values_HW: npt.NDArray[Scalar], axes: tuple[Axis, Axis, Axis]) -> npt.NDArray[Scalar]:
+    """(H, W) of voxels from one value a block."""
+    heights, widths = ([out.stop - out.start for out, _ in axis.blocks] for axis in axes[1:])
+    return np.repeat(np.repeat(values_HW, heights, 0), widths, 1)

@@ -218,9 +218,9 @@ class Maps:
         slabs = self._decided(chosen)
         if self.prepared.zoomed is not None:
             slabs = self._put_back(slabs)
-        if geometry is None or geometry.same_grid(self.prepared.source):
+        if geometry is None or geometry.same_grid(self.prepared.grid):
             return slabs
-        return slabs_on_grid(slabs, self.prepared.source, geometry, chosen.outside)
+        return slabs_on_grid(slabs, self.prepared.grid, geometry, chosen.outside)
 
     def values(self, chosen: Map, geometry: Geometry | None = None) -> npt.NDArray[np.float32]:
         """(i, j, k) of one map, whole: probabilities, or bits."""
@@ -272,7 +272,7 @@ class Maps:
 
     def _put_back(self, slabs: Iterator[Steps]) -> Iterator[Steps]:
         """`slabs` on the source's grid, where labels are decided on another and put back by the nearest voxel."""
-        axes, shape = self.prepared.axes, self.prepared.source.shape
+        axes, shape = self.prepared.axes, self.prepared.grid.shape
         sizes_DHW = self.prepared.zoomed or self.prepared.turned_shape
         nearest = []
         for source, turned in enumerate(axes.inverse().order):

@@ -13,6 +13,7 @@ from volseg.errors import RefusalError
 from volseg.inference.engines import Engine
 from volseg.inference.layout import Layout
 from volseg.inference.restorer import RESTORERS
+from volseg.inference.sheet import bytes_of
 from volseg.inference.sliding import passes_at_once
 from volseg.inference.stream import Placement, slab_values
 from volseg.machine import available_bytes, resident_bytes
@@ -160,10 +161,18 @@ def plan_for(
         process=max(0, held - volume.array.nbytes),
         scan=volume.array.nbytes,
         tensor=tensor,
-        mask=(voxels + decided_apart) * (1 if max(label.value for label in recipe.labels) < 256 else 2),
+        mask=_mask(voxels, decided_apart, recipe),
         preparing=preparing,
         slab=plane * values * layout.open_rows(overlap=placement.overlap),
         restoring=plane * restored * max(rows.stop - rows.start for rows in layout.needed) * restorers,
         network=round(network) + LIBRARIES,
         placement=placement,
     )
+
+
+def _mask(voxels: int, decided_apart: int, recipe: Recipe) -> int:
+    """Bytes of labels on the scan's grid and on the one that they are decided on; of regions also the layers."""
+    label = 1 if max(label.value for label in recipe.labels) < 256 else 2
+    if recipe.output == "softmax":
+        return (voxels + decided_apart) * label
+    return (voxels + decided_apart) * bytes_of(recipe.outputs) + voxels * label * (1 + recipe.outputs)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -13,12 +12,13 @@ from volseg.resample import resampled
 from volseg.volume import LabelVolume
 
 
-def on_grid(labels: LabelVolume, geometry: Geometry) -> LabelVolume:
-    """Labels on another grid: each voxel has that of the nearest voxel, or none where there is no voxel."""
-    if labels.geometry.same_grid(geometry):
-        return labels
-    array = np.ascontiguousarray(resampled(labels.array, labels.geometry, geometry, order=0, fill=0))
-    return replace(labels, array=array, geometry=geometry)
+def on_grid(mask: LabelVolume, geometry: Geometry) -> LabelVolume:
+    """A mask on another grid: each voxel has the labels of the nearest voxel, or none where there is no voxel."""
+    if mask.geometry.same_grid(geometry):
+        return mask
+    return mask.mapped(
+        lambda array: np.ascontiguousarray(resampled(array, mask.geometry, geometry, order=0, fill=0)), geometry
+    )
 
 
 def slabs_on_grid(

@@ -6,13 +6,14 @@ import time
 from collections.abc import Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 import torch
 
 from volseg.config import Recipe
 from volseg.inference.blend import weight_sum
-from volseg.inference.decide import Decision, Labels, Sigmoid, Softmax, restore_rows
+from volseg.inference.decide import Decision, Labels, Sigmoid, Softmax, restore_regions, restore_rows
 from volseg.inference.engines.head import Head
 from volseg.inference.layout import Layout
 from volseg.inference.maps import Maps
@@ -38,7 +39,7 @@ class Restorer:
     recipe, wanted
         Labels and output, and the values of the labels that are asked for.
     target
-        (R, H, W) labels of the whole scan; a view will do.
+        (1, R, H, W) labels of the whole scan, or with sigmoid its regions, as `restore_regions` writes them.
     maps
         Made beside the labels, where there are any.
     """
@@ -54,13 +55,18 @@ class Restorer:
         target: Labels,
         maps: Maps | None,
     ) -> None:
-        self.layout, self.slab, self.head, self.target, self.maps = layout, slab, head, target, maps
+        self.layout, self.slab, self.head, self.maps = layout, slab, head, maps
         values = [label.value for label in recipe.labels]
         asked = [value in wanted for value in values]
-        softmax = recipe.output == "softmax"
-        self.decision: Decision = Softmax(torch.tensor([False, *asked])) if softmax else Sigmoid(torch.tensor(asked))
+        self.decision: Decision
+        if recipe.output == "softmax":
+            self.decision = softmax = Softmax(torch.tensor([False, *asked]))
+            table = np.array([0, *(value * ask for value, ask in zip(values, asked, strict=True))], target.dtype)
+            self._decide = partial(restore_rows, decision=softmax, table=table, target=target[0])
+        else:
+            self.decision = sigmoid = Sigmoid(torch.tensor(asked))
+            self._decide = partial(restore_regions, decision=sigmoid, target=target)
         self.confidence = Confidence(self.decision, output_of(recipe), recipe.outputs)
-        self.table = np.array([0, *(value * ask for value, ask in zip(values, asked, strict=True))], target.dtype)
         # Of each axis the part that isn't padding; each pass of a window adds its weight once.
         places, sums = [], []
         for axis in layout.turned:
@@ -80,7 +86,7 @@ class Restorer:
         divisor = (self.row_sum[rows, None, None] * self.plane_sum).float()
         values = self.slab.mean(rows, self.place, divisor)
         logits = values if self.head is None else self.head(values)
-        restore_rows(logits, layout.axes, block, self.decision, self.table, self.target)
+        self._decide(logits, layout.axes, block)
         seen = layout.needed[block - 1].stop if block else rows.start
         self.confidence.add(logits[max(0, seen - rows.start) :], block)
         if self.maps is not None:

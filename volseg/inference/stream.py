@@ -22,18 +22,17 @@ from torch.nn import functional
 from volseg.config import Recipe
 from volseg.events import Stage
 from volseg.inference.blend import gaussian_weight
-from volseg.inference.decide import Labels
 from volseg.inference.engines import Engine
 from volseg.inference.engines.head import Head, joined
 from volseg.inference.layout import Layout
 from volseg.inference.maps import MapKinds, Maps
 from volseg.inference.quality import Agreement, Quality, by_value
 from volseg.inference.restorer import RESTORERS, Restorer, Worker
+from volseg.inference.sheet import Sheet, bytes_of, painted
 from volseg.inference.slab import Slab
 from volseg.inference.sliding import Constant, flip_sets, window_values
 from volseg.machine import single_threads
 from volseg.preprocess import Prepared
-from volseg.resample import put_back
 from volseg.volume import LabelVolume, Source
 
 
@@ -99,9 +98,9 @@ def stream(
     """Labels of a scan: windows averaged with a Gaussian weight, restored on the source's grid and decided there.
 
     Logits are interpolated linearly and decided on the source's grid: the largest wins (softmax), or each region whose
-    logit is above 0 is painted in the recipe's order (sigmoid). Labels themselves are never interpolated. What the
-    network didn't see is background. Where the recipe resamples images, labels are decided on the model's grid instead,
-    and the source's voxels take those of the nearest.
+    logit is above 0 is painted in the recipe's order, and kept whole in layers where any overlap (sigmoid). Labels
+    themselves are never interpolated. What the network didn't see is background. Where the recipe resamples images,
+    labels are decided on the model's grid instead, and the source's voxels take those of the nearest.
 
     Parameters
     ----------
@@ -137,11 +136,9 @@ def stream(
     placement = placement or Placement()
     table = recipe.label_table()
     dtype = np.uint8 if max(label.value for label in table) < 256 else np.uint16
-    array: Labels = np.zeros(prepared.source.shape, dtype=dtype)
     layout = layout_of(prepared, recipe)
-    source_DHW = prepared.axes.apply(array)
-    decided = source_DHW if prepared.zoomed is None else np.zeros(prepared.zoomed, dtype)
-    target = decided[prepared.box.slices].transpose(layout.turned)
+    softmax = recipe.output == "softmax"
+    sheet = Sheet(prepared, layout, *((1, dtype) if softmax else (bytes_of(recipe.outputs), np.uint8)))
     flips = flip_sets(mirrored)
     head, channels = _channels(engines, recipe.outputs)
     plane = (*layout.plane, slab_values(engines, recipe.outputs))
@@ -150,7 +147,7 @@ def stream(
     passes = len(flips) * (len(engines) if head is None else 1)
     asked = {label.value for label in table} if wanted is None else wanted
     maps = Maps(recipe, layout, prepared, kinds) if kinds else None
-    restorer = Restorer(layout, slab, passes, head, recipe, asked, target, maps)
+    restorer = Restorer(layout, slab, passes, head, recipe, asked, sheet.rows, maps)
     agreement = Agreement(restorer.decision, recipe.outputs, layout.window, len(flips) * len(engines))
     start = time.perf_counter()
     with single_threads(RESTORERS) as pool:
@@ -160,10 +157,11 @@ def stream(
         )
     if maps is not None:
         maps.finish()
-    if decided is not source_DHW:
-        put_back(decided, source_DHW)
+    sheet.finish()
+    values = [label.value for label in recipe.labels]
+    array, layers = (sheet.arrays[0], ()) if softmax else painted(sheet.arrays, values, dtype)
     total = time.perf_counter() - start
-    mask = LabelVolume(array, prepared.source, table, source, f"{recipe.name} {recipe.version}")
+    mask = LabelVolume(array, prepared.grid, table, source, f"{recipe.name} {recipe.version}", layers)
     seconds = {"network": round(total - worker.waited, 4), "restore": round(worker.waited, 4)}
     return Streamed(mask, windows, by_value(recipe, restorer.confidence, agreement), maps, seconds)
 

@@ -39,8 +39,8 @@ class Prepared:
         Normalised values on the model's grid, float32.
     axes
         From the source's i, j, k to D, H, W.
-    source
-        The source's grid.
+    grid
+        The scan's.
     crop
         The part of the grid that labels are decided on which the network sees; None: all of it.
     nearest_axis
@@ -54,7 +54,7 @@ class Prepared:
 
     tensor_CDHW: Tensor
     axes: AxisMap
-    source: Geometry
+    grid: Geometry
     crop: Box | None = None
     nearest_axis: int | None = None
     zoomed: Shape | None = None
@@ -63,7 +63,7 @@ class Prepared:
     @property
     def turned_shape(self) -> Shape:
         """D, H, W of the source's grid, before resampling."""
-        return self.source.turned(self.axes).shape
+        return self.grid.turned(self.axes).shape
 
     @property
     def box(self) -> Box:

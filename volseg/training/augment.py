@@ -34,7 +34,7 @@ class Augmentation:
             (C, D, H, W) float32 and (1, D, H, W) int32. Outside the case both are 0.
         """
         prepared = place.case.prepared
-        spacing_mm = self.spacing_mm or prepared.source.turned(prepared.axes).spacing_mm
+        spacing_mm = self.spacing_mm or prepared.grid.turned(prepared.axes).spacing_mm
         warp = draw_warp(self.config, self.window, spacing_mm, rng)
         image, labels = warped(prepared.tensor_CDHW, place.case.labels_DHW, place.start, self.window, warp)
         if self.side_axis in warp.flips:

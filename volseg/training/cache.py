@@ -152,8 +152,8 @@ def _packed(case: TrainingCase) -> tuple[dict[str, Tensor], dict[str, Any]]:
         tensors |= {"judged": case.judged, "ignored": torch.from_numpy(case.ignored)}
     about = {
         "axes": asdict(prepared.axes),
-        "shape": prepared.source.shape,
-        "affine": prepared.source.affine.tolist(),
+        "shape": prepared.grid.shape,
+        "affine": prepared.grid.affine.tolist(),
         "crop": None if prepared.crop is None else asdict(prepared.crop),
         "nearest_axis": prepared.nearest_axis,
         "zoomed": prepared.zoomed,
@@ -170,7 +170,7 @@ def _unpacked(name: str, tensors: dict[str, Tensor], about: dict[str, Any], reci
     prepared = Prepared(
         tensor_CDHW=tensors["image"],
         axes=AxisMap(**{field: tuple(value) for field, value in about["axes"].items()}),
-        source=geometry,
+        grid=geometry,
         crop=None if crop is None else Box(**{field: tuple(value) for field, value in crop.items()}),
         nearest_axis=about["nearest_axis"],
         zoomed=None if zoomed is None else tuple(zoomed),

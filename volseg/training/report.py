@@ -57,7 +57,7 @@ def shown_volume(case: TrainingCase) -> Volume:
             for size, have in zip(case.prepared.turned_shape, turned.shape, strict=True)
         )
         turned = turned[np.ix_(*back)]
-    return Volume(axes.inverse().apply(turned), case.prepared.source, case.reference.source)
+    return Volume(axes.inverse().apply(turned), case.prepared.grid, case.reference.source)
 
 
 def write_worst(

@@ -33,7 +33,7 @@ def _volumes(references: Sequence[LabelVolume]) -> dict[str, Span]:
 
 def describe_training(cases: Sequence[TrainingCase], steps: int, seconds: float) -> TrainedOn:
     """What goes into the model's manifest about its training cases."""
-    turned = [case.prepared.source.turned(case.prepared.axes) for case in cases]
+    turned = [case.prepared.grid.turned(case.prepared.axes) for case in cases]
     spacing, extent = _spans([g.spacing_mm for g in turned]), _spans([g.extent_mm for g in turned])
     percentiles = np.median([case.intensity for case in cases], axis=0)
     return TrainedOn(
