@@ -11,8 +11,8 @@ PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13; do \
 BENCHMARKS := $(filter-out benchmarks/_% benchmarks/record_% benchmarks/fuzz_%,$(sort $(wildcard benchmarks/*.py)))
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo check test test-readers bench fuzz peers nnunet-peers nnunet-compare totalsegmentator-peers \
-	training-cv training-curves training-steps clean
+.PHONY: help install demo check test test-fast test-readers docs wheel nightly bench fuzz peers nnunet-peers \
+	nnunet-compare totalsegmentator-peers training-cv training-curves training-steps clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name what; do \
@@ -46,12 +46,35 @@ check: install  ## ruff and mypy
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
 
+# A process a core, and no more than memory is likely to hold; a process that has nothing left takes tests from another.
+PARALLEL := --numprocesses logical --maxprocesses 8 --dist worksteal
+
 test: check  ## check, and every test that needs Python alone
-	$(RUN) -m pytest -m "not readers"
+	$(RUN) -m pytest $(PARALLEL) -m "not readers"
+
+test-fast: install  ## the tests that take less than 5 seconds each, for the loop while working
+	$(RUN) -m pytest $(PARALLEL) -m "not readers and not slow"
 
 test-readers: install  ## tests against other people's readers, installed from Debian
 	bash .ci/readers
 	$(RUN) -m pytest -m readers
+
+docs: install  ## the documentation as a site, in site/
+	$(RUN) docs/make_site.py
+
+# The new environment gets what a user gets: the wheel and its dependencies, nothing of the checkout.
+wheel: install  ## build dist/, and segment the sample study with the wheel in an environment of its own
+	rm -rf dist build/wheel
+	$(RUN) -m build --outdir dist
+	$(RUN) -m venv build/wheel
+	build/wheel/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt dist/*.whl
+	cd build/wheel && bin/volseg predict ../../sample_data/study/mr -o output --model hippocampus
+
+SEED ?= 1
+nightly: install nnunet-peers peers  ## what takes an hour: damaged files of another SEED, and the peers
+	$(RUN) -m benchmarks.fuzz_loaders --inputs 100000 --seed $(SEED)
+	$(RUN) -m benchmarks.geometry.table -o build/table.md
+	$(MAKE) nnunet-compare
 
 bench: install  ## measure what the README claims
 	@test -n "$(BENCHMARKS)" || { echo "no benchmarks/*.py" >&2; exit 1; }
@@ -93,5 +116,5 @@ fuzz: install  ## damaged files against the loaders, guided by coverage
 	.venv-fuzz/bin/python -m benchmarks.fuzz_loaders --coverage --inputs 20000
 
 clean:  ## remove what the other targets made, .venv and runs/ excepted
-	rm -rf build dist demo_output .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf build dist site demo_output .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find volseg tests sample_data benchmarks -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true

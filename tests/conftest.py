@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,17 @@ ROOT = Path(__file__).resolve().parents[1]
 settings.register_profile("volseg", deadline=None, max_examples=25, derandomize=True)
 settings.register_profile("search", deadline=None, max_examples=1000)
 settings.load_profile("volseg")
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    """One thread a test, so that sums don't depend on the machine and `-n` has a core for each of its processes.
+
+    A test that wants more sets them itself; what it leaves behind is undone here before the next.
+    """
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.get_num_threads() != 1:
+        torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

@@ -22,8 +22,6 @@ from volseg.network.unet import UNet
 
 Array = npt.NDArray[Any]
 
-torch.set_num_threads(1)
-
 #: Ranges of the hippocampus cases.
 TRAINED_ON = TrainedOn(
     cases=("case_1", "case_2"),

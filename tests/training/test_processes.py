@@ -154,6 +154,7 @@ def all_of_it(processes: Processes, folder: Path) -> dict[str, Any]:
 
 def pair(folder: Path) -> None:
     """Fork two processes, tell them as torchrun would who they are, and wait for both."""
+    torch.set_num_threads(1)
     loop.REPORTS, loop.KEEP_EVERY_S = 3, 0.0
     pytest.MonkeyPatch().setattr(loop, "draw_curves", silent)  # a picture takes longer than these runs
     with socket.socket() as probe:

@@ -110,8 +110,8 @@ def test_a_killed_run_of_minutes_goes_on_as_the_one_of_as_many_steps(
         monkeypatch.setattr(loop, name, value)
     write_dataset(tmp_path / "data", {f"case_{n}": blob_case(n) for n in range(2)})
     script = (
-        "import sys; from pathlib import Path; from tests.training.test_resume import train_minutes;"
-        " train_minutes(Path(sys.argv[1]), 4)"
+        "import sys; from pathlib import Path; import torch; from tests.training.test_resume import train_minutes;"
+        " torch.set_num_threads(1); train_minutes(Path(sys.argv[1]), 4)"
     )
     root = Path(__file__).resolve().parents[2]
     done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], cwd=root, capture_output=True, check=False)
