@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -51,7 +52,7 @@ def table(model: type[BaseModel], title: str) -> Iterator[str]:
     """A section's table, then those of the sections inside it."""
     below = []
     yield f"\n## {title}\n"
-    yield (model.__doc__ or "").strip() + "\n"
+    yield inspect.cleandoc(model.__doc__ or "") + "\n"
     yield "| key | default | |\n| --- | --- | --- |"
     for name, field in model.model_fields.items():
         text = " ".join((field.description or "").split()) + choices(field.annotation)

@@ -1,7 +1,7 @@
 """The documentation as a site: ``python docs/make_site.py`` (``make docs``) writes ``site/``.
 
-Pages are the repository's Markdown as it is, laid out as in the checkout, so that links between them stay; with them the
-reference of the public names, from their docstrings.
+Pages are the repository's Markdown as it is, laid out as in the checkout, so that links between them stay; with them
+comes the reference of the public names, from their docstrings.
 """
 
 from __future__ import annotations
