@@ -30,7 +30,9 @@ def of(*languages: str) -> list[object]:
 
 
 def study(folder: Path) -> None:
-    shutil.copytree(ROOT / "sample_data" / "study", folder / "STUDY")
+    """A study that the block's model is for: like what it is trained on, or the sample."""
+    images = [*folder.glob("DATASET/imagesTr"), *folder.glob("unpacked/*/images")]
+    shutil.copytree(images[0] if images else ROOT / "sample_data" / "study", folder / "STUDY")
 
 
 def scans(folder: Path) -> None:
@@ -61,13 +63,13 @@ def reference(folder: Path) -> None:
 
 #: What a reader has: the words that blocks write in capitals, and what makes them.
 GIVEN: dict[str, Callable[[Path], object]] = {
-    "STUDY": study,
     "SCANS": scans,
     "DATASET": dataset,
     "RECIPE": lambda folder: recipe(folder, "RECIPE"),
     "recipe.yaml": recipe,
     "FOLDER": trained_by_nnunet,
     "TRAINED_FOLDER": lambda folder: trained_by_nnunet(folder, "TRAINED_FOLDER"),
+    "STUDY": study,
     "REFERENCE": reference,
     "MODEL": lambda folder: threshold_model(folder / "MODEL"),
 }

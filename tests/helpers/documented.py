@@ -7,8 +7,10 @@ inside.
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +20,9 @@ from pathlib import Path
 from textwrap import dedent
 
 ROOT = Path(__file__).resolve().parents[2]
+
+#: Where the true programs are: a stand-in must not find itself.
+OTHERS = "/usr/bin:/bin"
 
 
 @dataclass(frozen=True)
@@ -31,7 +36,7 @@ class Block:
     line
         Number of its first line.
     language
-        Word after its fence; of an indented block, "sh" where it begins with a command and "" elsewhere.
+        Word after its fence; of an indented block, "sh" where a line of it begins with a command, and "" elsewhere.
     text
         Code without its indentation.
     """
@@ -50,8 +55,7 @@ def blocks(page: Path) -> Iterator[Block]:
         yield Block(name, text[: found.start()].count("\n") + 2, found[1], found[2])
     for found in re.finditer(r"(?:\A|(?<=\n\n))(?: {4,}\S.*\n(?:\n(?= {4}))?)+", text):
         code = dedent(found[0])
-        first = re.match(r"(?:#.*\n|\w+=\S+ )*([\w./-]+)", code)
-        language = "sh" if first and Path(first[1]).name in {*STAND_INS, "first"} else ""
+        language = "sh" if re.search(rf"^(\w+=\S+ )?([\w.]+/)*({'|'.join(STAND_INS)})\b", code, re.MULTILINE) else ""
         yield Block(name, text[: found.start()].count("\n") + 1, language, code)
 
 
@@ -64,7 +68,7 @@ def run(block: Block, folder: Path) -> subprocess.CompletedProcess[str]:
         (programs / name).write_text(script)
         (programs / name).chmod(0o755)
     environment = {
-        "PATH": f"{programs}:/usr/bin:/bin", "PYTHONPATH": str(ROOT), "HOME": str(folder), "OMP_NUM_THREADS": "1",
+        "PATH": f"{programs}:{OTHERS}", "PYTHONPATH": str(ROOT), "HOME": str(folder), "OMP_NUM_THREADS": "1",
         "SLURM_JOB_NODELIST": "node[1-2]", "SLURM_JOB_ID": "1", "SLURM_NNODES": "2", "SLURM_CPUS_PER_TASK": "32",
         "SLURM_ARRAY_TASK_ID": "0",
     }  # fmt: skip
@@ -97,9 +101,8 @@ def parsed(arguments: Sequence[str]) -> int:
 
 def make(arguments: Sequence[str]) -> int:
     """Check that the targets are there."""
-    return subprocess.run(
-        ["make", "--dry-run", "-C", ROOT, *arguments], stdout=subprocess.DEVNULL, check=False
-    ).returncode
+    command = ["make", "--dry-run", "-C", str(ROOT), *arguments]
+    return subprocess.run(command, env=os.environ | {"PATH": OTHERS}, stdout=subprocess.DEVNULL, check=False).returncode
 
 
 def pip(arguments: Sequence[str]) -> int:
@@ -153,8 +156,10 @@ def docker(arguments: Sequence[str]) -> int:
 
 
 def git(arguments: Sequence[str]) -> int:
-    """Make the folder that a clone would."""
-    Path(arguments[2]).mkdir()
+    """Make the folder that a clone would, with what installing puts there."""
+    programs = Path(arguments[2]) / ".venv" / "bin"
+    programs.mkdir(parents=True)
+    (programs / "pre-commit").symlink_to(shutil.which("pre-commit") or "")
     return 0 if arguments[0] == "clone" else 1
 
 

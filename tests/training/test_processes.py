@@ -178,7 +178,8 @@ def pair(folder: Path) -> None:
 
 
 PAIR = (
-    "import sys, pathlib, accelerate\nfrom tests.training.test_processes import pair\npair(pathlib.Path(sys.argv[1]))"
+    "import sys, pathlib, accelerate, torch._dynamo, torch.utils.tensorboard\n"
+    "from tests.training.test_processes import pair\npair(pathlib.Path(sys.argv[1]))"
 )
 
 

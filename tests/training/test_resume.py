@@ -24,11 +24,12 @@ from volseg.training.run import Budget, train_fold
 
 TRAINING = {"batch_size": 1, "validations": 3, "folds": 2, "ema_decay": 0.9}
 
-#: Forks a process for each attempt, so that torch is imported once, and kills it at a random moment.
+#: Forks a process for each attempt, so that torch and what training imports of it late are imported once, and kills it
+#: at a random moment.
 KILLER = """
 import os, random, signal, sys, time
 from pathlib import Path
-import torch
+import torch, torch._dynamo, torch.utils.tensorboard
 torch.set_num_threads(1)
 from tests.training.test_resume import train_once
 
@@ -61,6 +62,7 @@ print(kills)
 
 def train_once(folder: Path, run: str, resume: bool) -> None:
     loop.REPORTS, loop.KEEP_EVERY_S = 12, 0.0
+    loop.draw_curves = lambda *_: None  # a picture takes longer than the steps between two
     recipe = tiny_recipe(window=[8, 8, 8], training=TRAINING)
     cases = load_dataset(folder / "data")
     train_fold(recipe, cases, folder / run, 0, Budget(steps=12), resume=resume, report=lambda *_: None)
@@ -92,6 +94,7 @@ def train_minutes(folder: Path, dies_at: int = 0) -> None:
         # The real planning trains a few steps and undoes them; how many fit depends on the machine.
         patch.setattr(loop, "REPORTS", 12)
         patch.setattr(loop, "KEEP_EVERY_S", 0.0)
+        patch.setattr(loop, "draw_curves", lambda *_: None)
         patch.setattr(loop.Trainer, "plan_steps", lambda trainer, seconds: min(plan_steps(trainer, seconds), 9))
 
         def report(progress: Progress, row: dict[str, Any]) -> None:
@@ -106,7 +109,7 @@ def train_minutes(folder: Path, dies_at: int = 0) -> None:
 def test_a_killed_run_of_minutes_goes_on_as_the_one_of_as_many_steps(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in (("REPORTS", 12), ("KEEP_EVERY_S", 0.0)):
+    for name, value in (("REPORTS", 12), ("KEEP_EVERY_S", 0.0), ("draw_curves", lambda *_: None)):
         monkeypatch.setattr(loop, name, value)
     write_dataset(tmp_path / "data", {f"case_{n}": blob_case(n) for n in range(2)})
     script = (
