@@ -163,15 +163,15 @@ def by_value(recipe: Recipe, confidence: Confidence, agreement: Agreement) -> di
     return {label.value: Quality(*row) for label, row in zip(recipe.labels, rows, strict=False)}
 
 
-def border_sides(labels: LabelVolume) -> dict[int, str]:
+def border_sides(mask: LabelVolume) -> dict[int, str]:
     """Of each label that touches the border of the scan: the letters of the sides, such as ``"IS"``.
 
     They are the directions in which one leaves the scan there: L or R, P or A, I or S.
     """
     sides: dict[int, str] = {}
-    for axis, letter in enumerate(labels.geometry.orientation):
+    for axis, letter in enumerate(mask.geometry.orientation):
         for end, side in ((-1, letter), (0, OPPOSITE[letter])):
-            for value in np.unique(labels.array.take(end, axis)).tolist():
+            for value in np.unique(mask.array.take(end, axis)).tolist():
                 sides[value] = sides.get(value, "") + side
     sides.pop(0, None)
     return {value: "".join(sorted(found, key=SIDES.index)) for value, found in sides.items()}

@@ -173,10 +173,10 @@ def _named(labels: Sequence[Label], names: Sequence[str], path: Path, noun: str)
     return found
 
 
-def renumbered(labels: LabelVolume, table: Mapping[str, int]) -> Unsigned:
-    """Voxels of `labels` with the value that `table` gives to each label's name, 0 where it gives none."""
+def renumbered(mask: LabelVolume, table: Mapping[str, int]) -> Unsigned:
+    """Voxels of `mask` with the value that `table` gives to each label's name, 0 where it gives none."""
     values = {plain(name): value for name, value in table.items()}
-    new = np.zeros(max((label.value for label in labels.labels), default=0) + 1, np.uint16)
-    for label in labels.labels:
+    new = np.zeros(max((label.value for label in mask.labels), default=0) + 1, np.uint16)
+    for label in mask.labels:
         new[label.value] = values.get(plain(label.name), 0)
-    return np.asarray(new[labels.array])
+    return np.asarray(new[mask.array])

@@ -96,9 +96,9 @@ def load_labels_as(path: Path, image: Volume, table: Sequence[Label]) -> LabelVo
     return replace(labels, array=array, labels=tuple(sorted(table, key=lambda label: label.value)))
 
 
-def check_values(labels: LabelVolume, allowed: set[int], path: Path) -> None:
+def check_values(mask: LabelVolume, allowed: set[int], path: Path) -> None:
     """Refuse values that nobody knows, with code ``unsupported``."""
-    if unknown := sorted(values_in(labels.array) - allowed):
+    if unknown := sorted(values_in(mask.array) - allowed):
         raise InputError(
             f"holds the label values {unknown}, which aren't among those expected, {sorted(allowed)}",
             code="unsupported",

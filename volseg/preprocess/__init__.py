@@ -77,7 +77,7 @@ def model_shape(geometry: Geometry, recipe: Recipe) -> Shape:
     return resampled_shape(turned.shape, turned.spacing_mm, recipe)
 
 
-def prepare(volume: Volume, recipe: Recipe, labels: LabelVolume | None = None) -> Prepared:
+def prepare(volume: Volume, recipe: Recipe, mask: LabelVolume | None = None) -> Prepared:
     """Reorient, crop, normalise and resample a volume, as the recipe's `resampling.scheme` orders it.
 
     Parameters
@@ -86,7 +86,7 @@ def prepare(volume: Volume, recipe: Recipe, labels: LabelVolume | None = None) -
         With as many channels as the recipe has.
     recipe
         Orientation, crop, intensity, spacing and resampling.
-    labels
+    mask
         Of a cascade's first stage: what is labelled counts as content in normalisation.
     """
     axes = model_axes(volume.geometry, recipe)
@@ -98,9 +98,9 @@ def prepare(volume: Volume, recipe: Recipe, labels: LabelVolume | None = None) -
     d, h, w = array_CDHW.shape[1:]
     box = content_box(array_CDHW) if recipe.crop == "nonzero" else Box((0, 0, 0), (d, h, w))
     array_CDHW = array_CDHW[(slice(None), *box.slices)]
-    mask = content_mask(array_CDHW) if any(config.use_mask for config in recipe.intensities) else None
-    if mask is not None and labels is not None:
-        mask |= torch.from_numpy(axes.apply(labels.array)[box.slices] != 0)
+    content = content_mask(array_CDHW) if any(config.use_mask for config in recipe.intensities) else None
+    if content is not None and mask is not None:
+        content |= torch.from_numpy(axes.apply(mask.array)[box.slices] != 0)
     new_mm = recipe.spacing_mm or turned.spacing_mm
     rule = recipe.resampling.separate_axis
     shape = box.shape if image_first else resampled_shape(box.shape, turned.spacing_mm, recipe)
@@ -110,7 +110,7 @@ def prepare(volume: Volume, recipe: Recipe, labels: LabelVolume | None = None) -
         # One channel at a time, and a copy only where it is to be resampled: scans are large.
         values = out if box.shape == shape else torch.empty(box.shape)
         values.numpy()[...] = channel
-        normalise(values, config, mask)
+        normalise(values, config, content)
         if values is not out:
             out.copy_(resize(values[None], shape, order=recipe.resampling.image_order, nearest=nearest)[0])
     way_back = separate_axis(new_mm, turned.spacing_mm, rule)
@@ -129,7 +129,7 @@ def _zoomed_image(array_CDHW: Voxels, spacing_mm: Spacing, recipe: Recipe) -> Vo
     return result
 
 
-def prepare_labels(labels: LabelVolume, recipe: Recipe, crop: Box | None = None) -> Tensor:
+def prepare_labels(mask: LabelVolume, recipe: Recipe, crop: Box | None = None) -> Tensor:
     """Labels on the model's grid: (D, H, W) int64.
 
     Resampled by the share of each label in a voxel (linear interpolation of its mask), the largest share wins: labels
@@ -137,20 +137,20 @@ def prepare_labels(labels: LabelVolume, recipe: Recipe, crop: Box | None = None)
 
     Parameters
     ----------
-    labels
+    mask
         On the scan's grid.
     recipe
         Orientation, spacing and resampling.
     crop
         That of the scan, as `Prepared` has it.
     """
-    axes = model_axes(labels.geometry, recipe)
-    turned = labels.geometry.turned(axes)
+    axes = model_axes(mask.geometry, recipe)
+    turned = mask.geometry.turned(axes)
     if recipe.resampling.scheme == "image":
-        whole = _resampled_labels(axes.apply(labels.array), turned.spacing_mm, recipe)
+        whole = _resampled_labels(axes.apply(mask.array), turned.spacing_mm, recipe)
         return whole if crop is None else whole[crop.slices].contiguous()
     box = crop or Box((0, 0, 0), turned.shape)
-    return _resampled_labels(axes.apply(labels.array)[box.slices], turned.spacing_mm, recipe)
+    return _resampled_labels(axes.apply(mask.array)[box.slices], turned.spacing_mm, recipe)
 
 
 def _resampled_labels(array_DHW: Voxels, spacing_mm: Spacing, recipe: Recipe) -> Tensor:

@@ -27,7 +27,7 @@ Values = npt.NDArray[np.int32]
 Indices = npt.NDArray[np.intp]
 
 
-def prepare_second(volume: Volume, labels: LabelVolume, recipe: Recipe) -> Prepared:
+def prepare_second(volume: Volume, mask: LabelVolume, recipe: Recipe) -> Prepared:
     """Prepare a scan, with the first stage's labels as one more channel that holds their values.
 
     A voxel has the label whose share in it is the largest (linear interpolation of its mask,
@@ -39,14 +39,14 @@ def prepare_second(volume: Volume, labels: LabelVolume, recipe: Recipe) -> Prepa
     ----------
     volume
         With as many channels as the recipe has.
-    labels
+    mask
         Of the first stage, on the volume's grid.
     recipe
         Of the second stage.
     """
-    prepared = prepare(volume, recipe, labels)
+    prepared = prepare(volume, recipe, mask)
     box = prepared.box.slices
-    values: Values = prepared.axes.apply(labels.array)[box].astype(np.int32)
+    values: Values = prepared.axes.apply(mask.array)[box].astype(np.int32)
     if recipe.crop == "nonzero":
         content = content_mask(prepared.axes.apply(volume.array_CIJK)[(slice(None), *box)]).numpy()
         values[(values == 0) & ~content] = OUTSIDE

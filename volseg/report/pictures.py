@@ -79,14 +79,14 @@ class Panel:
         return max(round(self.size_mm[0] * scale), 1), max(round(self.size_mm[1] * scale), 1)
 
 
-def write_preview(volume: Volume, label_volume: LabelVolume, path: Path) -> None:
+def write_preview(volume: Volume, mask: LabelVolume, path: Path) -> None:
     """Write the picture of a case as PNG, 1572 pixels wide.
 
     Parameters
     ----------
     volume
         The scan; its first channel is shown. CT is windowed to soft tissue, other scans by their quantiles.
-    label_volume
+    mask
         Its segmentation. Where it is empty, the planes go through the middle of the scan.
     path
         Where to write.
@@ -96,18 +96,18 @@ def write_preview(volume: Volume, label_volume: LabelVolume, path: Path) -> None
     GeometryError
         Code ``grid-mismatch``: scan and segmentation lie on different grids.
     """
-    difference = volume.geometry.difference(label_volume.geometry)
+    difference = volume.geometry.difference(mask.geometry)
     if difference is not None:
         raise GeometryError(f"the mask isn't on the scan's grid: {difference}", code="grid-mismatch", path=path)
     axes = AxisMap.between(volume.geometry.orientation, SHOWN)
-    scan, mask = axes.apply(volume.array_CIJK[0]), axes.apply(label_volume.array)
+    scan, values = axes.apply(volume.array_CIJK[0]), axes.apply(mask.array)
     geometry = volume.geometry.turned(axes)
-    counts = dict(label_volume.voxel_counts())
+    counts = dict(mask.voxel_counts())
     page = draw(
-        cut(scan, mask, geometry, focus(mask, geometry, counts)),
+        cut(scan, values, geometry, focus(values, geometry, counts)),
         grey_window(scan, volume.source.modality),
-        {label.value: label.colour for label in label_volume.labels},
-        legend(label_volume.labels, counts, geometry.voxel_volume_ml),
+        {label.value: label.colour for label in mask.labels},
+        legend(mask.labels, counts, geometry.voxel_volume_ml),
         (volume.source.name + ("" if any(counts.values()) else "  (empty mask)"), _grid(geometry)),
     )
     write_atomically(path, png(page))
