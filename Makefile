@@ -8,10 +8,10 @@ INSTALLED := $(VENV)/.installed
 NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13; do \
 	if $$p -c '$(NEW_ENOUGH)' 2>/dev/null; then echo $$p; break; fi; done)
-BENCHMARKS := $(filter-out benchmarks/_% benchmarks/record_% benchmarks/fuzz_%,$(sort $(wildcard benchmarks/*.py)))
+BENCHMARKS := $(filter-out benchmarks/_% benchmarks/record_% benchmarks/fuzz_% benchmarks/gpu_%,$(sort $(wildcard benchmarks/*.py)))
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo check test test-fast test-readers docs wheel nightly bench fuzz peers nnunet-peers \
+.PHONY: help install demo check test test-fast test-readers docs wheel nightly bench gpu-check fuzz peers nnunet-peers \
 	nnunet-compare totalsegmentator-peers training-cv training-curves training-steps clean
 
 help:  ## list the targets
@@ -47,7 +47,7 @@ check: install  ## ruff and mypy
 	$(RUN) -m mypy
 
 # A process a core, and no more than memory is likely to hold; a process that has nothing left takes tests from another.
-PARALLEL := --numprocesses logical --maxprocesses 8 --dist worksteal
+PARALLEL := --numprocesses logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
 test: check  ## check, and every test that needs Python alone
 	$(RUN) -m pytest $(PARALLEL) -m "not readers"
@@ -75,6 +75,9 @@ nightly: install nnunet-peers peers  ## what takes an hour: damaged files of ano
 	$(RUN) -m benchmarks.fuzz_loaders --inputs 100000 --seed $(SEED)
 	$(RUN) -m benchmarks.geometry.table -o build/table.md
 	$(MAKE) nnunet-compare
+
+gpu-check: install  ## on a machine with a GPU: does it compute what the CPU does, and how fast; below eight minutes
+	$(RUN) -m benchmarks.gpu_check
 
 bench: install  ## measure what the README claims
 	@test -n "$(BENCHMARKS)" || { echo "no benchmarks/*.py" >&2; exit 1; }

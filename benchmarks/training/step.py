@@ -36,7 +36,7 @@ TASKS: dict[str, tuple[list[int], int, list[int], int]] = {
 }
 
 
-def recipe_of(task: str) -> Any:
+def recipe_of(task: str, precision: str) -> Any:
     """The task as a recipe of volseg, trained as nnunetv2 does."""
     from volseg.config import Recipe
 
@@ -44,7 +44,7 @@ def recipe_of(task: str) -> Any:
     labels = [{"value": value, "name": f"label {value}", "colour": [value, 0, 0]} for value in range(1, classes)]
     training = {
         "batch_size": batch, "optimiser": "sgd", "momentum": 0.99, "learning_rate": 1e-2, "weight_decay": 3e-5,
-        "schedule": "polynomial", "warmup_fraction": 0.0,
+        "schedule": "polynomial", "warmup_fraction": 0.0, "precision": precision,
     }  # fmt: skip
     return Recipe.model_validate(
         {
@@ -76,7 +76,7 @@ def volseg_step(task: str, device: str) -> Any:
     return lambda step: trainer.step(step, 1000)
 
 
-def trainer_of(task: str, device: str = "cpu") -> Any:
+def trainer_of(task: str, device: str = "cpu", precision: str = "auto") -> Any:
     """Trainer of volseg on one case in memory."""
     import numpy as np
     import torch
@@ -88,7 +88,7 @@ def trainer_of(task: str, device: str = "cpu") -> Any:
     from volseg.training.processes import Processes
     from volseg.volume import LabelVolume
 
-    recipe = recipe_of(task)
+    recipe = recipe_of(task, precision)
     image, labels = scan(task)
     geometry = Geometry(tuple(labels.shape), np.eye(4))
     reference = LabelVolume(labels.numpy().astype(np.uint8), geometry, recipe.label_table())
