@@ -60,7 +60,7 @@ test-readers: install  ## tests against other people's readers, installed from D
 	$(RUN) -m pytest -m readers
 
 docs: install  ## the documentation as a site, in site/
-	$(RUN) docs/make_site.py
+	$(RUN) -m docs.make_site
 
 # The new environment gets what a user gets: the wheel and its dependencies, nothing of the checkout.
 wheel: install  ## build dist/, and segment the sample study with the wheel in an environment of its own

@@ -100,7 +100,7 @@ def losses(device: str, precision: str, compiled: bool) -> tuple[list[float], fl
     """Loss of each step on the same patches, and the seconds of a step; a run that crashes has none."""
     trainer: Trainer = trainer_of(TASK, device, precision)
     batch = trainer.batch(0)
-    trainer.batch = lambda _: batch  # type: ignore[method-assign]
+    trainer.batch = lambda _: batch  # type: ignore[assignment, method-assign]
     if compiled:
         trainer.parallel = torch.compile(trainer.parallel)  # type: ignore[assignment]
     values, start = [], 0.0

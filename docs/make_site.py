@@ -1,4 +1,4 @@
-"""The documentation as a site: ``python docs/make_site.py`` (``make docs``) writes ``site/``.
+"""The documentation as a site: ``python -m docs.make_site`` (``make docs``) writes ``site/``.
 
 Pages are the repository's Markdown as it is, laid out as in the checkout, so that links between them stay; with them
 comes the reference of the public names, from their docstrings.
@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from api_page import page
+from docs.api_page import page
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ROOT / "build" / "site_pages"

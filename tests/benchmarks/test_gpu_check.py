@@ -23,7 +23,7 @@ def test_one_part_that_disagrees_is_an_exit_code_of_1(monkeypatch: pytest.Monkey
     for part in ("predictions", "trainings", "joined", "peers"):
         monkeypatch.setattr(gpu_check, part, lambda device: device == "cpu")
     assert gpu_check.main() == 0
-    monkeypatch.setattr(gpu_check, "joined", lambda device: False)
+    monkeypatch.setattr(gpu_check, "joined", lambda _: False)
     assert gpu_check.main() == 1
 
 
