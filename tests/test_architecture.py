@@ -50,7 +50,7 @@ LAYERS = (
 HOMES = {
     "nibabel": r"interop\.py|loaders/formats/nifti_header\.py|export/nifti\.py",
     "pydicom": r"(loaders/dicom|labels)/\w+\.py|export/(dicom_\w+|identity)\.py",
-    "highdicom": r"export/dicom_seg\.py",
+    "highdicom": r"export/dicom_sr\.py",
     "SimpleITK": r"interop\.py",
     "imagecodecs": r"loaders/dicom/codec_process\.py",
     "yaml": r"config/read\.py",

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from pydicom.dataset import Dataset
+from pydicom.uid import UID, generate_uid
 from pydicom.valuerep import DA, TM
 
-from volseg.export.terms import text
-from volseg.volume import Code
+from volseg import __version__
+from volseg.export.terms import SH_LENGTH, text
+from volseg.volume import Code, LabelVolume
 
 
 def _sex(value: Any) -> None:
@@ -91,5 +95,42 @@ def derived_from(header: Dataset) -> Dataset:
 def coded(code: Code) -> Dataset:
     """A coded concept as an item of a code sequence."""
     item = Dataset()
-    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = code.value, code.scheme, text(code.meaning)
+    if len(code.value) > SH_LENGTH:
+        item.LongCodeValue = code.value
+    else:
+        item.CodeValue = code.value
+    item.CodingSchemeDesignator, item.CodeMeaning = code.scheme, text(code.meaning)
     return item
+
+
+class Uids:
+    """UIDs of what is made from a mask: the same mask of the same scan gets the same ones, so that it is stored once.
+
+    The series' UID follows from the scan, its labels and what made the mask; the instance's from the voxels too, since
+    another content may not have its UID.
+
+    Parameters
+    ----------
+    label_volume
+        Mask of a DICOM series.
+    form
+        Words for the kind of object and how it is written.
+    """
+
+    def __init__(self, label_volume: LabelVolume, *form: str) -> None:
+        dicom = label_volume.source.dicom
+        assert dicom is not None  # or it would have no headers
+        images = (f"{instance.sop_instance_uid} {instance.frame}" for instance in dicom.instances)
+        made = (label_volume.algorithm, repr(label_volume.labels), __version__, *form)
+        self._seed = [dicom.study_uid, dicom.series_uid, *images, *made]
+        voxels = hashlib.sha256()
+        for array in (label_volume.array, *label_volume.layers):
+            for slab in array.T:
+                voxels.update(np.ascontiguousarray(slab).data)
+        self._voxels = voxels.hexdigest()
+        self.series = generate_uid(entropy_srcs=[*self._seed, "series"])
+        self.instance = self.of("instance")
+
+    def of(self, name: str) -> UID:
+        """The UID of something else in the object, by a name for it."""
+        return generate_uid(entropy_srcs=[*self._seed, self._voxels, name])

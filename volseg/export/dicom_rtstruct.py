@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import math
 import struct
@@ -10,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from pydicom.dataelem import RawDataElement
@@ -18,20 +17,21 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
 from pydicom.tag import BaseTag, Tag
-from pydicom.uid import ImplicitVRLittleEndian, RTStructureSetStorage, generate_uid
-from scipy import ndimage
+from pydicom.uid import ImplicitVRLittleEndian, RTStructureSetStorage
 
 from volseg import __version__
 from volseg.errors import ExportError
 from volseg.export.dicom_derived import (
+    Uids,
     coded,
     complete_identity,
     derived_from,
     series_number,
 )
 from volseg.export.dicom_source import check_grid, plane_of, read_headers, reference
-from volseg.export.outlines import Mask, outlines
-from volseg.export.terms import LO_LENGTH, SH_LENGTH, check_declared, text
+from volseg.export.outlines import outlines
+from volseg.export.regions import check_declared, regions
+from volseg.export.terms import LO_LENGTH, SH_LENGTH, text
 from volseg.files import write_atomically
 from volseg.geometry import Floats
 from volseg.loaders.dicom.quiet import quiet
@@ -39,7 +39,6 @@ from volseg.volume import DicomSource, Label, LabelVolume
 
 #: How a hole is told: by a channel to the outline around it, or by a contour of its own that takes its inside away.
 Holes = Literal["keyhole", "xor"]
-Box = tuple[slice, slice, slice]
 
 #: Contours are rounded to this share of the smallest distance between pixels: a twentieth of `outlines.INSET`.
 ROUNDED_SHARE = 1e-3
@@ -129,15 +128,13 @@ def _structure_set(
     first, now = headers[0], datetime.now()
     dicom = label_volume.source.dicom
     assert dicom is not None  # or it would have no headers
-    hashes = [hashlib.sha256(array.T.tobytes()).hexdigest() for array in label_volume.label_maps]
-    seed = [dicom.series_uid, *(i.sop_instance_uid for i in dicom.instances), repr(label_volume.labels), *hashes]
-    seed += [label_volume.algorithm, __version__, "rtstruct", holes]
+    uids = Uids(label_volume, "rtstruct", holes)
     dataset = derived_from(first)
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
     dataset.SOPClassUID = RTStructureSetStorage
-    dataset.SOPInstanceUID = generate_uid(entropy_srcs=[*seed, "instance"])
-    dataset.SeriesInstanceUID = generate_uid(entropy_srcs=[*seed, "series"])
+    dataset.SOPInstanceUID = uids.instance
+    dataset.SeriesInstanceUID = uids.series
     dataset.Modality, dataset.SeriesNumber, dataset.InstanceNumber = "RTSTRUCT", series_number(first, 2000), 1
     dataset.SeriesDescription = text(f"volseg contours: {first.get('SeriesDescription') or 'segmentation'}")
     dataset.Manufacturer = dataset.ManufacturerModelName = "volseg"
@@ -152,11 +149,11 @@ def _structure_set(
     dataset.PositionReferenceIndicator = str(first.get("PositionReferenceIndicator") or "")
     dataset.ReferencedFrameOfReferenceSequence = [_frame_of_reference(dicom)]
     algorithm = text(f"volseg {__version__} {label_volume.algorithm}")
-    regions = list(enumerate(zip(label_volume.labels, names, strict=True), start=1))
+    numbered = list(enumerate(zip(label_volume.labels, names, strict=True), start=1))
     dataset.StructureSetROISequence = [
-        _region(number, name, dicom.frame_of_reference_uid, algorithm) for number, (_, name) in regions
+        _region(number, name, dicom.frame_of_reference_uid, algorithm) for number, (_, name) in numbered
     ]
-    dataset.RTROIObservationsSequence = [_observation(number, label, name) for number, (label, name) in regions]
+    dataset.RTROIObservationsSequence = [_observation(number, label, name) for number, (label, name) in numbered]
     return dataset
 
 
@@ -200,7 +197,7 @@ def _regions(label_volume: LabelVolume, headers: Sequence[Dataset], holes: Holes
         image = _encoded(reference(instance.sop_class_uid, instance.sop_instance_uid, frame))
         planes.append(_Plane(*plane_of(header), _element(_CONTOUR_IMAGES, _element(_ITEM, image))))
     number_format = _number_format(planes, label_volume.geometry.shape, path)
-    for number, (label, box, mask) in enumerate(_structures(label_volume), start=1):
+    for number, (label, box, mask) in enumerate(regions(label_volume), start=1):
         item = Dataset()
         item.ROIDisplayColor = list(label.colour)
         item.ReferencedROINumber = number
@@ -214,17 +211,6 @@ def _regions(label_volume: LabelVolume, headers: Sequence[Dataset], holes: Holes
             # As bytes: pydicom makes and writes each number on its own, which takes a hundred times as long.
             item[_CONTOUR_SEQUENCE] = RawDataElement(_CONTOUR_SEQUENCE, "SQ", len(value), value, 0, True, True)
         yield item
-
-
-def _structures(label_volume: LabelVolume) -> Iterator[tuple[Label, Box, Mask]]:
-    """Each label, the box around its voxels, and which of the box's voxels are the label's."""
-    boxes: dict[int, Any] = {}
-    for array in label_volume.label_maps:
-        found = enumerate(ndimage.find_objects(array), start=1)
-        boxes |= {value: (box, array[box] == value) for value, box in found if box is not None}
-    nowhere = (slice(0, 1), slice(0, 1), slice(0, 1)), np.zeros((1, 1, 1), np.bool_)
-    for label in label_volume.labels:
-        yield label, *boxes.get(label.value, nowhere)
 
 
 def _number_format(planes: Sequence[_Plane], shape: tuple[int, int, int], path: Path) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -10,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 import pydicom
 from pydicom.dataset import Dataset
-from pydicom.uid import EnhancedMRImageStorage
 from pydicom.valuerep import DSfloat
 
 from volseg.errors import ExportError
@@ -187,67 +185,6 @@ def plane_of(header: Dataset) -> tuple[Floats, Floats]:
     return origin, directions * np.array([[between_columns], [between_rows]])
 
 
-def as_one_image(headers: Sequence[Dataset]) -> Dataset:
-    """A multi-frame header whose frames are the slices in the order of k, whichever file's frames they are.
-
-    highdicom takes a single multi-frame image, and looks for the source of a frame by its position: it would name
-    each echo at that position. `refer_to_frames` puts the real references in.
-
-    Parameters
-    ----------
-    headers
-        From `read_headers`, of frames; the first is changed and returned.
-    """
-    first = headers[0]
-    plane = _items(ImageOrientationPatient=first.ImageOrientationPatient)
-    measures = _items(
-        PixelSpacing=first.PixelSpacing,
-        SliceThickness=first.SliceThickness,
-        SpacingBetweenSlices=first.SpacingBetweenSlices,
-    )
-    positions = [_items(ImagePositionPatient=header.ImagePositionPatient) for header in headers]
-    # Of a class of which highdicom knows that it has frames.
-    first.SOPClassUID = EnhancedMRImageStorage
-    first.NumberOfFrames = len(headers)
-    first.SharedFunctionalGroupsSequence = _items(PlaneOrientationSequence=plane, PixelMeasuresSequence=measures)
-    first.PerFrameFunctionalGroupsSequence = [_items(PlanePositionSequence=position)[0] for position in positions]
-    return first
-
-
-def refer_to_frames(derived: Dataset, instances: Sequence[Instance], counts: Sequence[int]) -> None:
-    """Make an object refer to the frames of its source, where highdicom made it from `as_one_image`.
-
-    Parameters
-    ----------
-    derived
-        What highdicom made: its frame numbers are places in `instances`.
-    instances
-        In the order of k.
-    counts
-        Of each, how many frames its file has.
-    """
-    numbers: dict[tuple[str, str], list[int]] = defaultdict(list)
-    whole = {}
-    for instance, count in zip(instances, counts, strict=True):
-        identity = (instance.sop_class_uid, instance.sop_instance_uid)
-        numbers[identity].append((instance.frame or 0) + 1)
-        whole[identity] = count
-    # Frames are named only where the reference isn't to all of them.
-    derived.SourceImageSequence = [
-        reference(*identity, sorted(frames) if len(frames) < whole[identity] else None)
-        for identity, frames in numbers.items()
-    ]
-    derived.ReferencedSeriesSequence[0].ReferencedInstanceSequence = [reference(*identity) for identity in numbers]
-    for groups in derived.PerFrameFunctionalGroupsSequence:
-        [source] = groups.DerivationImageSequence[0].SourceImageSequence
-        instance = instances[source.ReferencedFrameNumber - 1]
-        # A new item each: highdicom's is one for all segments.
-        item = reference(instance.sop_class_uid, instance.sop_instance_uid, (instance.frame or 0) + 1)
-        item.SpatialLocationsPreserved = source.SpatialLocationsPreserved
-        item.PurposeOfReferenceCodeSequence = source.PurposeOfReferenceCodeSequence
-        groups.DerivationImageSequence[0].SourceImageSequence = [item]
-
-
 def reference(sop_class_uid: str, sop_instance_uid: str, frames: int | Sequence[int] | None = None) -> Dataset:
     """An item that refers to an image, or to frames of it, from 1."""
     item = Dataset()
@@ -257,7 +194,7 @@ def reference(sop_class_uid: str, sop_instance_uid: str, frames: int | Sequence[
     return item
 
 
-def _items(**values: object) -> list[Dataset]:
+def items(**values: object) -> list[Dataset]:
     """A sequence of one item."""
     item = Dataset()
     for keyword, value in values.items():

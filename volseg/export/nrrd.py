@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from volseg.errors import ExportError
-from volseg.export.terms import check_declared, private_code
+from volseg.export.regions import check_declared
+from volseg.export.terms import private_code
 from volseg.files import written_atomically
 from volseg.geometry import Geometry, ras_from_lps
 from volseg.volume import Code, Label, LabelVolume, Volume

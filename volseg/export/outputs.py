@@ -6,13 +6,13 @@ An output's module is imported when it is first used: some of the libraries behi
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from volseg.errors import UsageError
-from volseg.results import MAPS, METAIMAGE, NIFTI, NRRD, PREVIEW, REPAIRED, RTSTRUCT, SEG
+from volseg.results import LABEL_MAP, MAPS, METAIMAGE, NIFTI, NRRD, PREVIEW, REPAIRED, RTSTRUCT, RTSTRUCT_XOR, SEG
 
 if TYPE_CHECKING:
     from volseg.inference.maps import Maps
@@ -131,11 +131,14 @@ class MaskFormat(Output):
         Whether it is written by default only where the source is DICOM.
     of_scans
         Whether it holds scans as well: its module has ``write_scan(volume, path) -> notes``.
+    keywords
+        Arguments by name for the module's ``write``, where a module writes several formats.
     """
 
     endings: tuple[str, ...] = ()
     of_dicom_alone: bool = False
     of_scans: bool = False
+    keywords: Mapping[str, str] = field(default_factory=dict)
 
     def wanted(self, settings: Settings, source: Source) -> bool:
         """Whether it was named, or none was and it is there by default."""
@@ -155,7 +158,7 @@ class MaskFormat(Output):
         ExportError
             The format can't hold this mask.
         """
-        notes: tuple[str, ...] = self._module().write(mask, path)
+        notes: tuple[str, ...] = self._module().write(mask, path, **self.keywords)
         return notes
 
     def save_scan(self, volume: Volume, path: Path) -> tuple[str, ...]:
@@ -179,7 +182,11 @@ OUTPUTS: tuple[Output, ...] = (
     Output("repair-uids", f"{REPAIRED}/*", "identity", option=("repair_uids",)),
     MaskFormat("nifti", NIFTI, "nifti", by_default=True, endings=(".nii", ".nii.gz"), of_scans=True),
     MaskFormat("seg", SEG, "dicom_seg", by_default=True, of_dicom_alone=True, endings=(".dcm",)),
+    MaskFormat("labelmap", LABEL_MAP, "dicom_seg", endings=(".labelmap.dcm",), keywords={"kind": "labelmap"}),
     MaskFormat("rtstruct", RTSTRUCT, "dicom_rtstruct", endings=(".rtstruct.dcm",)),
+    MaskFormat(
+        "rtstruct-xor", RTSTRUCT_XOR, "dicom_rtstruct", endings=(".rtstruct-xor.dcm",), keywords={"holes": "xor"}
+    ),
     MaskFormat("nrrd", NRRD, "nrrd", endings=(".nrrd",), of_scans=True),
     MaskFormat("metaimage", METAIMAGE, "metaimage", endings=(".mha",), of_scans=True),
     Output("probabilities", f"{MAPS}/*.nii.gz", "maps", option=("probabilities", "entropy")),

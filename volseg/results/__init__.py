@@ -8,10 +8,11 @@ from __future__ import annotations
 #: What was done with the case; written last.
 RESULT = "result.json"
 #: The mask, a name for each format.
-NIFTI, SEG, RTSTRUCT = "mask.nii.gz", "mask.seg.dcm", "mask.rtstruct.dcm"
+NIFTI, SEG, LABEL_MAP = "mask.nii.gz", "mask.seg.dcm", "mask.labelmap.dcm"
+RTSTRUCT, RTSTRUCT_XOR = "mask.rtstruct.dcm", "mask.rtstruct-xor.dcm"
 NRRD, METAIMAGE = "mask.seg.nrrd", "mask.mha"
 #: Masks in the order in which one is read where several are there: those with a grid of their own first.
-MASKS = (NIFTI, NRRD, METAIMAGE, SEG, RTSTRUCT)
+MASKS = (NIFTI, NRRD, METAIMAGE, LABEL_MAP, SEG, RTSTRUCT, RTSTRUCT_XOR)
 #: Picture of the mask over the scan.
 PREVIEW = "preview.png"
 #: Folder of the maps of probabilities and entropy.
