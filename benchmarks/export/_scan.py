@@ -72,4 +72,6 @@ def segmented(folder: Path, voxels: npt.NDArray[np.uint8] | None = None) -> Labe
         Label(value=value, name=f"structure {value}", colour=(value, 255 - value, 90), code=code)
         for value in range(1, LABELS + 1)
     )
-    return LabelVolume(structures(scan.geometry.shape) if voxels is None else voxels, scan.geometry, labels, scan.source, "benchmark 1")
+    return LabelVolume(
+        structures(scan.geometry.shape) if voxels is None else voxels, scan.geometry, labels, scan.source, "benchmark 1"
+    )

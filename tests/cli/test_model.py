@@ -87,3 +87,12 @@ def test_import_of_another_folder(volseg_: Command, tmp_path: Path) -> None:
     assert (done.code, done.out) == (2, "")
     assert "plans.json: can't be read; is its folder the results of nnU-Net v2?" in done.err
     assert not (tmp_path / "m").exists()
+
+
+def test_labels_and_where_their_codes_are_from(capsys: pytest.CaptureFixture[str]) -> None:
+    from volseg.cli.model import labels
+
+    labels("hippocampus")
+    out = capsys.readouterr().out
+    assert "1 Anterior hippocampus: SCT 5366008 Hippocampus, Anterior (the model)" in out
+    assert "private" not in out

@@ -1,4 +1,4 @@
-"""``volseg model``: list, show, pack, import-nnunet."""
+"""``volseg model``: list, show, labels, pack, import-nnunet."""
 
 from __future__ import annotations
 
@@ -51,6 +51,32 @@ def show(model: Annotated[str, typer.Argument(help="Bundled name or model folder
         print(f"spacing       {spans_text(trained_on.spacing_mm)}")
         print(f"field of view {spans_text(trained_on.extent_mm)}")
     print(f"card          {folder.path / 'CARD.md'}")
+
+
+@app.command()
+def labels(model: Annotated[str, typer.Argument(help="Bundled name or model folder.")]) -> None:
+    """Show each label's code as DICOM, 3D Slicer and reports get it, and where it is from."""
+    from volseg.labels.dictionary import term_of
+    from volseg.models import model_path
+    from volseg.models.folder import read_model
+
+    table = read_model(model_path(model)).manifest.recipe.label_table()
+    unknown = 0
+    for label in table:
+        term = term_of(label.name)
+        code, modifier, source = label.code, label.modifier, "the model"
+        if code is None and term is not None:
+            code, modifier, source = term.code, label.modifier or term.modifier, term.source
+        if code is None:
+            unknown += 1
+            print(f"{label.value:5} {label.name}: no code; a private one is written")
+        else:
+            side = f", {modifier.meaning}" if modifier else ""
+            print(f"{label.value:5} {label.name}: {code.scheme} {code.value} {code.meaning}{side} ({source})")
+        if label.code is not None and term is not None and term.code.value != label.code.value:
+            print(f"      the dictionary has {term.code.scheme} {term.code.value} {term.code.meaning} for it")
+    if unknown:
+        print(f"{unknown} of {len(table)} labels have no code: give them one in the recipe")
 
 
 @app.command()

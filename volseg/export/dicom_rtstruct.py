@@ -34,6 +34,7 @@ from volseg.export.regions import check_declared, regions
 from volseg.export.terms import LO_LENGTH, SH_LENGTH, text
 from volseg.files import write_atomically
 from volseg.geometry import Floats
+from volseg.labels.dictionary import with_codes
 from volseg.loaders.dicom.quiet import quiet
 from volseg.volume import DicomSource, Label, LabelVolume
 
@@ -181,8 +182,8 @@ def _observation(number: int, label: Label, name: str) -> Dataset:
     item = Dataset()
     item.ObservationNumber = item.ReferencedROINumber = number
     item.ROIObservationLabel = text(name, SH_LENGTH)
-    if label.code is not None:
-        item.RTROIIdentificationCodeSequence = [coded(label.code)]
+    if (code := with_codes(label).code) is not None:
+        item.RTROIIdentificationCodeSequence = [coded(code)]
     item.RTROIInterpretedType = "ORGAN"
     item.ROIInterpreter = ""
     return item

@@ -15,7 +15,7 @@ from volseg import __version__
 from volseg.export.dicom_derived import Uids, coded, derived_from, series_number
 from volseg.export.dicom_multiframe import element, encoded, item, sequence
 from volseg.export.dicom_source import items, reference
-from volseg.export.terms import private_code, text
+from volseg.export.terms import text, with_code
 from volseg.geometry import Geometry
 from volseg.volume import Code, DicomSource, Label, LabelVolume
 
@@ -114,10 +114,12 @@ def _segment(number: int, label: Label, algorithm: str, uids: Uids) -> Dataset:
     segment.SegmentationAlgorithmIdentificationSequence = items(
         AlgorithmFamilyCodeSequence=[coded(_FAMILY)], AlgorithmName=name, AlgorithmVersion=__version__
     )
-    segment.SegmentedPropertyCategoryCodeSequence = [coded(label.category)]
-    kind = coded(label.code or private_code(label))
-    if label.modifier is not None:
-        kind.SegmentedPropertyTypeModifierCodeSequence = [coded(label.modifier)]
+    known = with_code(label)
+    assert known.code is not None
+    segment.SegmentedPropertyCategoryCodeSequence = [coded(known.category)]
+    kind = coded(known.code)
+    if known.modifier is not None:
+        kind.SegmentedPropertyTypeModifierCodeSequence = [coded(known.modifier)]
     segment.SegmentedPropertyTypeCodeSequence = [kind]
     segment.TrackingID, segment.TrackingUID = text(label.name), uids.of(f"region {number}")
     segment.RecommendedDisplayCIELabValue = lab_from_rgb(label.colour)

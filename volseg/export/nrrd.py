@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from volseg.errors import ExportError
 from volseg.export.regions import check_declared
-from volseg.export.terms import private_code
+from volseg.export.terms import with_code
 from volseg.files import written_atomically
 from volseg.geometry import Geometry, ras_from_lps
 from volseg.volume import Code, Label, LabelVolume, Volume
@@ -134,9 +134,9 @@ def _segmentation(label_volume: LabelVolume) -> Iterator[str]:
 
 def _terms(label: Label) -> str:
     """3D Slicer's words for a label's codes: category, type, its modifier, and no region of the body beside."""
-    modifier = _code(label.modifier) if label.modifier else _NO_CODE
-    kind = _code(label.code or private_code(label))
-    return "~".join([_TERMS, _code(label.category), kind, modifier, _REGIONS, _NO_CODE, _NO_CODE])
+    known = with_code(label)
+    codes = (_code(code) if code else _NO_CODE for code in (known.category, known.code, known.modifier))
+    return "~".join([_TERMS, *codes, _REGIONS, _NO_CODE, _NO_CODE])
 
 
 def _code(code: Code) -> str:

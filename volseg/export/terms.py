@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import re
+from dataclasses import replace
 
+from volseg.labels.dictionary import with_codes
 from volseg.volume import Code, Label
 
 #: Scheme of the codes of labels without a standard one.
@@ -18,6 +20,12 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
 def text(words: str, length: int = LO_LENGTH) -> str:
     """`words` as DICOM's LO or SH takes them; the backslash separates values there."""
     return " ".join(_CONTROL.sub(" ", words).replace("\\", "/").split())[:length].strip() or "unnamed"
+
+
+def with_code(label: Label) -> Label:
+    """A label that has a code: its own, the dictionary's, or a private one."""
+    known = with_codes(label)
+    return known if known.code is not None else replace(known, code=private_code(known))
 
 
 def private_code(label: Label) -> Code:
