@@ -17,7 +17,9 @@ from tests.export.scans import LABELS, OBLIQUE, blobs, scan_from, write_series
 from tests.export.test_dicom_source import mask_on
 from volseg.export import dicom_seg
 from volseg.export.identity import repair_uids
+from volseg.export.outputs import FinishedCase, named
 from volseg.loaders import find
+from volseg.results.case import ModelIdentity
 from volseg.volume import Label, LabelVolume
 
 pytestmark = pytest.mark.readers
@@ -96,3 +98,16 @@ def test_an_error_is_seen(tmp_path: Path) -> None:
     del broken.SegmentSequence[0].SegmentAlgorithmType
     broken.save_as(path)
     assert findings(path) != []
+
+
+def test_of_a_report(tmp_path: Path) -> None:
+    (tmp_path / "series").mkdir()
+    write_series(tmp_path / "series")
+    (candidate,) = find(tmp_path / "series").candidates
+    scan = candidate.load()
+    model = ModelIdentity(name="box", version="1.0", sha256="ab" * 32)
+    mask = blobs(scan.geometry, scan.source)
+    case = FinishedCase(candidate=candidate, scan=scan, mask=mask, labels=(), maps=None, model=model)
+    for name in ("seg", "sr"):
+        named()[name].write(case, tmp_path)
+    assert findings(tmp_path / "report.sr.dcm", "Comprehensive3DSR") == []

@@ -14,7 +14,10 @@ import SimpleITK
 from tests.conftest import ROOT
 from tests.export.scans import LABELS, OBLIQUE, blobs, scan_from, write_series
 from volseg.export import dicom_seg
+from volseg.export.outputs import FinishedCase, named
 from volseg.geometry import ras_from_lps
+from volseg.loaders import find
+from volseg.results.case import ModelIdentity
 from volseg.volume import Label, LabelVolume
 
 pytestmark = pytest.mark.readers
@@ -82,3 +85,31 @@ def test_equal_voxels_in_equal_places(
     assert {(*map(int, np.rint(place)), number) for place, number in zip(found, numbers, strict=True)} == expected
     assert len(points) == len(indices)
     assert names == [label.name for label in mask.labels]
+
+
+def test_tid1500reader(tmp_path: Path) -> None:
+    program = PROGRAM.with_name("tid1500reader")
+    (tmp_path / "series").mkdir()
+    write_series(tmp_path / "series", (8, 6, 4), Modality="CT", SOPClassUID="1.2.840.10008.5.1.4.1.1.2")
+    (candidate,) = find(tmp_path / "series").candidates
+    scan = candidate.load()
+    mask = blobs(scan.geometry, scan.source)
+    model = ModelIdentity(name="box", version="1.0", sha256="ab" * 32)
+    case = FinishedCase(candidate=candidate, scan=scan, mask=mask, labels=(), maps=None, model=model)
+    for name in ("seg", "sr"):
+        named()[name].write(case, tmp_path)
+    out = tmp_path / "report.json"
+    command = [program, "--inputDICOM", tmp_path / "report.sr.dcm", "--outputMetadata", out]
+    subprocess.run(command, check=True, capture_output=True)
+    groups = json.loads(out.read_text())["Measurements"]
+    uid = pydicom.dcmread(tmp_path / "mask.seg.dcm").SOPInstanceUID
+    voxel_ml = mask.geometry.voxel_volume_ml
+    for number, (label, group) in enumerate(zip(LABELS, groups, strict=True), start=1):
+        assert (group["TrackingIdentifier"], group["ReferencedSegment"]) == (label.name, number)
+        assert group["segmentationSOPInstanceUID"] == uid
+        assert group["Finding"]["CodeValue"] == "5366008"
+        volume, mean, *_ = group["measurementItems"]
+        assert volume["quantity"]["CodeMeaning"] == "Volume"
+        assert float(volume["value"]) == pytest.approx(np.count_nonzero(mask.array == number) * voxel_ml, abs=1e-6)
+        assert mean["derivationModifier"]["CodeMeaning"] == "Mean"
+        assert float(mean["value"]) == 0

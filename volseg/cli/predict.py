@@ -9,7 +9,7 @@ import typer
 
 from volseg.cli.progress import Line, progress_line
 from volseg.events import CaseBegun, CaseDone, Event, Planned, Progress, Stalled
-from volseg.export.outputs import formats as known_formats
+from volseg.export.outputs import named as known_formats
 
 if TYPE_CHECKING:
     from volseg.results.case import CaseResult

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from volseg.errors import UsageError
-from volseg.export.outputs import MaskFormat, check_formats, formats
+from volseg.export.outputs import MaskFormat, formats
 from volseg.export.save import format_of, placed_like
 from volseg.labels.read import is_label_map, load_label_map, load_labels
 from volseg.loaders import load
@@ -62,7 +62,8 @@ def convert(
 def _format(out: Path, to: str | None) -> MaskFormat:
     if to is None:
         return format_of(out)
-    check_formats((to,))
+    if to not in formats():
+        raise UsageError(f"no format {to}; masks are written as {', '.join(formats())}")
     if not out.parent.is_dir():
         raise UsageError(f"{out}: there is no folder {out.parent}")
     return formats()[to]

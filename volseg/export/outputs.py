@@ -12,7 +12,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from volseg.errors import UsageError
-from volseg.results import LABEL_MAP, MAPS, METAIMAGE, NIFTI, NRRD, PREVIEW, REPAIRED, RTSTRUCT, RTSTRUCT_XOR, SEG
+from volseg.results import (
+    COLOURS,
+    LABEL_MAP,
+    MAPS,
+    METAIMAGE,
+    NIFTI,
+    NRRD,
+    PREVIEW,
+    REPAIRED,
+    REPORT,
+    RTSTRUCT,
+    RTSTRUCT_XOR,
+    SEG,
+    TABLE,
+)
 
 if TYPE_CHECKING:
     from volseg.inference.maps import Maps
@@ -118,27 +132,16 @@ class Output:
 
 
 @dataclass(frozen=True)
-class MaskFormat(Output):
-    """A format of the mask, one file, which ``--format`` chooses by name.
-
-    Its module has ``write(mask, path) -> notes``.
+class Format(Output):
+    """An output that ``--format`` chooses by name.
 
     Attributes
     ----------
-    endings
-        Endings of file names that choose it in `volseg.save`, in small letters.
     of_dicom_alone
         Whether it is written by default only where the source is DICOM.
-    of_scans
-        Whether it holds scans as well: its module has ``write_scan(volume, path) -> notes``.
-    keywords
-        Arguments by name for the module's ``write``, where a module writes several formats.
     """
 
-    endings: tuple[str, ...] = ()
     of_dicom_alone: bool = False
-    of_scans: bool = False
-    keywords: Mapping[str, str] = field(default_factory=dict)
 
     def wanted(self, settings: Settings, source: Source) -> bool:
         """Whether it was named, or none was and it is there by default."""
@@ -149,6 +152,27 @@ class MaskFormat(Output):
     def required(self, settings: Settings) -> bool:
         """Whether it was named."""
         return settings.formats is not None
+
+
+@dataclass(frozen=True)
+class MaskFormat(Format):
+    """A format of the mask, one file.
+
+    Its module has ``write(mask, path) -> notes``.
+
+    Attributes
+    ----------
+    endings
+        Endings of file names that choose it in `volseg.save`, in small letters.
+    of_scans
+        Whether it holds scans as well: its module has ``write_scan(volume, path) -> notes``.
+    keywords
+        Arguments by name for the module's ``write``, where a module writes several formats.
+    """
+
+    endings: tuple[str, ...] = ()
+    of_scans: bool = False
+    keywords: Mapping[str, str] = field(default_factory=dict)
 
     def save(self, mask: LabelVolume, path: Path) -> tuple[str, ...]:
         """Write a mask to a path and return notes, a sentence each.
@@ -189,13 +213,22 @@ OUTPUTS: tuple[Output, ...] = (
     ),
     MaskFormat("nrrd", NRRD, "nrrd", endings=(".nrrd",), of_scans=True),
     MaskFormat("metaimage", METAIMAGE, "metaimage", endings=(".mha",), of_scans=True),
+    Format("csv", TABLE, "table"),
+    Format("colours", COLOURS, "colours"),
+    # It refers to the SEG, which is there by then.
+    Format("sr", REPORT, "dicom_sr"),
     Output("probabilities", f"{MAPS}/*.nii.gz", "maps", option=("probabilities", "entropy")),
     Output("preview", PREVIEW, "preview", option=("preview",), by_default=True),
 )
 
 
+def named() -> dict[str, Format]:
+    """All that ``--format`` takes, by name."""
+    return {output.name: output for output in OUTPUTS if isinstance(output, Format)}
+
+
 def formats() -> dict[str, MaskFormat]:
-    """The formats of a mask, by the names that ``--format`` takes."""
+    """The formats of a mask among them."""
     return {output.name: output for output in OUTPUTS if isinstance(output, MaskFormat)}
 
 
@@ -207,8 +240,8 @@ def check_formats(names: tuple[str, ...] | None) -> None:
     UsageError
         It names those that there are.
     """
-    if unknown := [name for name in names or () if name not in formats()]:
-        raise UsageError(f"no format {', '.join(unknown)}; formats are {', '.join(formats())}")
+    if unknown := [name for name in names or () if name not in named()]:
+        raise UsageError(f"no format {', '.join(unknown)}; formats are {', '.join(named())}")
 
 
 def chosen(settings: Settings, source: Source) -> Iterator[Output]:

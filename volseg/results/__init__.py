@@ -13,6 +13,10 @@ RTSTRUCT, RTSTRUCT_XOR = "mask.rtstruct.dcm", "mask.rtstruct-xor.dcm"
 NRRD, METAIMAGE = "mask.seg.nrrd", "mask.mha"
 #: Masks in the order in which one is read where several are there: those with a grid of their own first.
 MASKS = (NIFTI, NRRD, METAIMAGE, LABEL_MAP, SEG, RTSTRUCT, RTSTRUCT_XOR)
+#: Volumes of the labels and what their voxels hold: for spreadsheets, and as a DICOM report.
+TABLE, REPORT = "volumes.csv", "report.sr.dcm"
+#: Tables of the labels' colours; the second part of the name says whose.
+COLOURS = "colours.*"
 #: Picture of the mask over the scan.
 PREVIEW = "preview.png"
 #: Folder of the maps of probabilities and entropy.
