@@ -100,7 +100,12 @@ def dcmqi_binary(mask: LabelVolume, out: Path) -> None:
     ]
     meta = {"ContentCreatorName": "b", "SeriesDescription": "b", "SeriesNumber": "1000", "InstanceNumber": "1"}
     out.with_suffix(".json").write_text(json.dumps({**meta, "segmentAttributes": [segments]}))
-    arguments = ["--inputImageList", out.with_suffix(".nrrd"), "--inputDICOMDirectory", dicom.instances[0].path.parent]
+    arguments: list[str | Path] = [
+        "--inputImageList",
+        out.with_suffix(".nrrd"),
+        "--inputDICOMDirectory",
+        dicom.instances[0].path.parent,
+    ]
     arguments += ["--inputMetadata", out.with_suffix(".json"), "--outputDICOM", out, "--skip"]
     subprocess.run([ROOT / ".venv-readers/bin/itkimage2segimage", *arguments], check=True, capture_output=True)
 

@@ -43,7 +43,8 @@ def case(tmp_path: Path) -> FinishedCase:
 def test_measures_worked_out_by_hand(case: FinishedCase) -> None:
     first, second, third = measure(case.mask, case.scan)
     # A voxel is 0.75 x 1.5 x 2.5 mm.
-    assert (first.voxels, first.volume_ml) == (4, pytest.approx(4 * 2.8125e-3))
+    assert first.voxels == 4
+    assert first.volume_ml == pytest.approx(4 * 2.8125e-3)
     assert first.values is not None
     assert (first.values.mean, first.values.minimum, first.values.maximum) == (37.5, 36, 39)
     assert first.values.sd == pytest.approx(1.25**0.5)
@@ -53,7 +54,7 @@ def test_measures_worked_out_by_hand(case: FinishedCase) -> None:
 
 
 def test_of_channels_the_first_and_on_another_grid_volumes_alone(case: FinishedCase) -> None:
-    channels = replace(case.scan, array=np.stack([case.scan.array, -case.scan.array]))
+    channels = replace(case.scan, array=np.stack([case.scan.array, np.zeros_like(case.scan.array)]))
     first, *_ = measure(case.mask, channels)
     assert first.values is not None
     assert first.values.mean == 37.5

@@ -30,7 +30,17 @@ def read_by_dcmqi(path: Path, folder: Path) -> tuple[np.ndarray, np.ndarray, lis
     """Points (N, 3) in RAS mm with a segment, the segment's number of each, and the segments' names."""
     assert PROGRAM.exists(), f"{PROGRAM} is absent; bash .ci/readers makes it"
     folder.mkdir()
-    command = [PROGRAM, "--inputDICOM", path, "--outputDirectory", folder, "--outputType", "nrrd", "--prefix", "s"]
+    command: list[str | Path] = [
+        PROGRAM,
+        "--inputDICOM",
+        path,
+        "--outputDirectory",
+        folder,
+        "--outputType",
+        "nrrd",
+        "--prefix",
+        "s",
+    ]
     subprocess.run(command, check=True, capture_output=True)
     points, numbers = [], []
     for file in folder.glob("*.nrrd"):
@@ -99,7 +109,7 @@ def test_tid1500reader(tmp_path: Path) -> None:
     for name in ("seg", "sr"):
         named()[name].write(case, tmp_path)
     out = tmp_path / "report.json"
-    command = [program, "--inputDICOM", tmp_path / "report.sr.dcm", "--outputMetadata", out]
+    command: list[str | Path] = [program, "--inputDICOM", tmp_path / "report.sr.dcm", "--outputMetadata", out]
     subprocess.run(command, check=True, capture_output=True)
     groups = json.loads(out.read_text())["Measurements"]
     uid = pydicom.dcmread(tmp_path / "mask.seg.dcm").SOPInstanceUID
