@@ -14,10 +14,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
+import volseg
 from volseg.errors import InputError, RefusalError
 from volseg.geometry import ORIENTATIONS
 from volseg.loaders import Candidate, find, load, packing
 from volseg.loaders.formats import NIFTI, nifti
+from volseg.volume import LabelVolume
 
 AFFINE = np.array([[-0.5, 0, 0, 11], [0, 0.75, 0, -7], [0, 0, 3, 5], [0, 0, 0, 1.0]])
 
@@ -523,3 +525,31 @@ def test_simpleitk_reads_alike(tmp_path: Path) -> None:
     for index in [(0, 0, 0), (4, 0, 2), (4, 3, 2)]:
         point = np.array(theirs.TransformIndexToPhysicalPoint(index)) * [-1, -1, 1]
         assert_allclose(volume.geometry.voxel_to_world(index), point, atol=1e-4)
+
+
+@pytest.mark.parametrize(("code", "taken"), [(9, 2), (300, 2), (-3, 0)])
+def test_a_code_that_nifti_doesn_t_define_is_settled_at_reading(tmp_path: Path, code: int, taken: int) -> None:
+    path = tmp_path / "a.nii"
+    nib.save(image(), path)
+    patched(path, 254, np.int16(code).tobytes())
+    volume = load(path)
+    # Without the sform the qform has the same affine.
+    assert_allclose(volume.geometry.affine, AFFINE, atol=1e-6)
+    assert any(f"sform_code is {code}" in note for note in volume.source.notes)
+    assert volume.source.nifti is not None
+    assert volume.source.nifti.sform_code == taken
+    mask = LabelVolume(np.ones(volume.geometry.shape, np.uint8), volume.geometry, (), volume.source)
+    volseg.save(mask, tmp_path / "mask.nii.gz")
+    written = nib.load(tmp_path / "mask.nii.gz")
+    assert_allclose(written.affine, AFFINE, atol=1e-6)
+    assert int(written.header["sform_code"]) in ((taken,) if taken else (0, 1))
+
+
+def test_a_qfac_of_0_is_1(tmp_path: Path) -> None:
+    path = tmp_path / "a.nii"
+    right_handed = np.diag([0.5, 0.75, 3, 1.0])
+    nib.save(image(affine=right_handed, sform=0), path)
+    patched(path, 76, np.float32(0).tobytes())
+    assert_allclose(load(path).geometry.affine, right_handed, atol=1e-6)
+    patched(path, 76, np.float32(0.5).tobytes())
+    assert refused(path)[0] == "bad-affine"

@@ -23,6 +23,9 @@ from volseg.volume import NiftiSource
 
 #: sform and qform that put no voxel further apart than this are the same; a qform is stored as float32 quaternion.
 FORMS_AGREE_MM = 0.1
+#: Codes of a form that the standard defines, and the one that says no more than that the voxels lie somewhere:
+#: NIFTI_XFORM_ALIGNED_ANAT.
+_CODES, _ALIGNED = range(6), 2
 
 
 def layout(path: Path) -> Layout:
@@ -37,6 +40,7 @@ def layout(path: Path) -> Layout:
     """
     with archive.open_binary(path) as file:
         header = _header(unpacked(file, packing_of(path)).read(540))
+    odd = _by_the_standard(header)
     in_pair = bytes(header["magic"])[:2] == b"ni"
     data = _voxels_beside(path) if in_pair else path
     shape, channels = volume_axes([int(size) for size in header.get_data_shape()])
@@ -55,7 +59,7 @@ def layout(path: Path) -> Layout:
         channels=channels,
         slope=1 if slope is None else slope,
         intercept=0 if intercept is None else intercept,
-        notes=tuple(notes),
+        notes=(*odd, *notes),
         nifti=source,
     )
 
@@ -99,6 +103,23 @@ def _header(raw: bytes) -> Any:
             )
         raise InputError("the NIfTI header is damaged: its magic is missing", code="unreadable")
     return header
+
+
+def _by_the_standard(header: Any) -> list[str]:
+    """Put what the standard explains, and nibabel doesn't take, into the values that are meant; with notes.
+
+    nifti1.h: a form counts where its code is above 0, whatever it is, and a qfac of 0 is 1.
+    """
+    notes = []
+    for name in ("sform_code", "qform_code"):
+        code = int(header[name])
+        if code not in _CODES:
+            header[name] = _ALIGNED if code > 0 else 0
+            taken = f"taken as {_ALIGNED}, aligned" if code > 0 else "taken as 0, not set"
+            notes.append(f"{name} is {code}, which NIfTI doesn't define: {taken}")
+    if header["pixdim"][0] == 0:
+        header["pixdim"][0] = 1
+    return notes
 
 
 def _voxels_beside(path: Path) -> Path:
