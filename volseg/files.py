@@ -1,4 +1,4 @@
-"""Writing files so that a reader never meets half of one."""
+"""Reading text that people hand in, and writing files so that a reader never meets half of one."""
 
 from __future__ import annotations
 
@@ -7,6 +7,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
+
+
+def read_text(path: Path) -> str:
+    """Content of a file in UTF-8; the byte order mark that Windows puts before it is none of it.
+
+    Raises
+    ------
+    OSError, UnicodeDecodeError
+        It can't be read, or is in another encoding.
+    """
+    return path.read_text(encoding="utf-8-sig")
 
 
 @contextmanager

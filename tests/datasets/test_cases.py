@@ -246,3 +246,66 @@ def test_a_csv_with_semicolons(tmp_path: Path) -> None:
     touch(tmp_path, "a.nii", "m.nii")
     (tmp_path / "table.csv").write_text("image;label;patient\na.nii;m.nii;p,1\n")
     assert load_dataset(tmp_path / "table.csv") == (Case("a", (tmp_path / "a.nii",), tmp_path / "m.nii", "p,1"),)
+
+
+def nnunet_1(folder: Path, *names: str, channels: int = 1, listed: str = "{}.nii.gz", **more: Any) -> Path:
+    """A folder of nnU-Net's first version, whose list leaves out the numbers of the channels."""
+    touch(folder, *(f"imagesTr/{name}_{channel:04d}.nii.gz" for name in names for channel in range(channels)))
+    touch(folder, *(f"labelsTr/{name}.nii.gz" for name in names))
+    training = [{"image": f"./imagesTr/{listed.format(name)}", "label": f"./labelsTr/{name}.nii.gz"} for name in names]
+    modality = {str(channel): f"M{channel}" for channel in range(channels)}
+    return describe(folder, {"modality": modality, "training": training, "test": [], **more})
+
+
+@pytest.mark.parametrize("listed", ["{}.nii.gz", "{}_0000.nii.gz"])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_nnunet_s_list_may_leave_out_the_channels(tmp_path: Path, channels: int, listed: str) -> None:
+    folder = nnunet_1(tmp_path, "a", "b.1", channels=channels, listed=listed)
+    cases = load_dataset(folder)
+    assert [case.name for case in cases] == ["a", "b.1"]
+    expected = [folder / "imagesTr" / f"b.1_{channel:04d}.nii.gz" for channel in range(channels)]
+    assert list(cases[1].images) == expected
+    assert cases[1].label == folder / "labelsTr" / "b.1.nii.gz"
+
+
+def test_a_listed_file_that_is_there_is_meant(tmp_path: Path) -> None:
+    """The Decathlon's files of all channels, beside what nnU-Net made of them."""
+    folder = nnunet_1(tmp_path, "a", channels=2)
+    touch(folder, "imagesTr/a.nii.gz")
+    assert load_dataset(folder)[0].images == (folder / "imagesTr" / "a.nii.gz",)
+
+
+def test_a_channel_that_is_absent_is_named(tmp_path: Path) -> None:
+    folder = nnunet_1(tmp_path, "a", channels=2)
+    (folder / "imagesTr" / "a_0001.nii.gz").unlink()
+    assert "the first is " + str(folder / "imagesTr" / "a_0001.nii.gz") in refused(folder)
+
+
+def test_nnunet_s_second_version_may_list_files_elsewhere(tmp_path: Path) -> None:
+    touch(tmp_path / "pool", "one.nrrd", "two.nrrd", "mask.nrrd")
+    files = {"images": ["../pool/one.nrrd", "../pool/two.nrrd"], "label": "../pool/mask.nrrd"}
+    folder = describe(tmp_path / "set", {"channel_names": {"0": "T1", "1": "T2"}, "dataset": {"x": files}})
+    (case,) = load_dataset(folder)
+    assert case.name == "x"
+    assert [path.resolve() for path in (*case.images, case.label)] == [
+        tmp_path / "pool" / name for name in ("one.nrrd", "two.nrrd", "mask.nrrd")
+    ]
+
+
+def test_hidden_twins_of_a_mac_are_no_cases(tmp_path: Path) -> None:
+    touch(tmp_path, "imagesTr/a_0000.nii.gz", "imagesTr/._a_0000.nii.gz", "labelsTr/a.nii.gz", "labelsTr/._a.nii.gz")
+    describe(tmp_path, {"channel_names": {"0": "MRI"}, "file_ending": ".nii.gz"})
+    assert [case.name for case in load_dataset(tmp_path)] == ["a"]
+
+
+def test_dialects_of_the_description(tmp_path: Path) -> None:
+    """A byte order mark, an ending without its dot, and folders parted as on Windows."""
+    touch(tmp_path, "v2/imagesTr/a_0000.nii.gz", "v2/labelsTr/a.nii.gz", "v1/imagesTr/a.nii.gz", "v1/labelsTr/a.nii.gz")
+    text = json.dumps({"channel_names": {"0": "MRI"}, "file_ending": "nii.gz"})
+    (tmp_path / "v2/dataset.json").write_bytes(b"\xef\xbb\xbf" + text.encode())
+    assert [case.name for case in load_dataset(tmp_path / "v2")] == ["a"]
+    entry = {"image": ".\\imagesTr\\a.nii.gz", "label": ".\\labelsTr\\a.nii.gz"}
+    (case,) = load_dataset(describe(tmp_path / "v1", {"training": [entry]}))
+    assert case == Case("a", (tmp_path / "v1/imagesTr/a.nii.gz",), tmp_path / "v1/labelsTr/a.nii.gz")
+    (tmp_path / "table.csv").write_text("image,label\nv1\\imagesTr\\a.nii.gz,v1\\labelsTr\\a.nii.gz\n")
+    assert load_dataset(tmp_path / "table.csv") == (case,)

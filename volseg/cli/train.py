@@ -61,13 +61,14 @@ def train(
     """Train a recipe on a dataset; docs/clusters.md says how several processes or machines do it together."""
     from volseg.config import load_recipe
     from volseg.datasets.cases import load_dataset
+    from volseg.files import read_text
 
     if minutes is not None and steps is not None:
         raise UsageError("give --minutes or --steps, not both")
     if freeze and start is None:
         raise UsageError("--freeze is for --from: random weights would stay random")
     loaded = load_recipe(recipe)
-    written = recipe.read_text(encoding="utf-8")
+    written = read_text(recipe)
     folds = _folds(fold, loaded.training.folds)
     cases = load_dataset(data)
     absent = sorted(set(loaded.training.held_out) - {case.name for case in cases})

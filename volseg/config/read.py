@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from volseg.config.recipe import Recipe
 from volseg.errors import RecipeError
+from volseg.files import read_text
 
 
 def validation_problem(error: ValidationError) -> str:
@@ -50,7 +51,7 @@ def load_recipe(path: Path) -> Recipe:
         The file is absent, not YAML, or holds a key or value that isn't allowed; the message names it.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.safe_load(read_text(path))
     except FileNotFoundError as error:
         raise RecipeError(f"{path}: no such recipe") from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:

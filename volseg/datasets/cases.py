@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from volseg.errors import InputError, UsageError
-from volseg.loaders.channels import sequence
-from volseg.loaders.formats import NIFTI, format_of, stem
+from volseg.datasets.case import Case
+from volseg.datasets.described import DESCRIPTION, described, given, stem_of
+from volseg.errors import UsageError
+from volseg.files import read_text
+from volseg.loaders.formats import NIFTI
 from volseg.loaders.layouts import MASKS, SCANS, SEQUENCES
+
+__all__ = ["Case", "load_dataset"]
 
 _EXPECTED = (
     "expected a folder with dataset.json, one in the layout of TotalSegmentator (s0000/ct.nii.gz, s0000/segmentations/)"
@@ -26,54 +26,6 @@ _SPLITS = {"train": True, "val": True, "test": False}
 _NOW, _THEN = "-", "_"
 #: A visit in BraTS' names since 2023: ``BraTS-GLI-00005-001`` is the second one of a patient.
 _VISIT = re.compile(r"(?P<patient>BraTS-[A-Za-z]+-\d+)-\d{3}")
-
-
-@dataclass(frozen=True)
-class Case:
-    """One labelled case.
-
-    Attributes
-    ----------
-    name
-        Unique in its dataset.
-    images
-        One path a channel, or one path of a file that holds all channels. A DICOM series is a folder.
-    label
-        Path of the label map, SEG or RTSTRUCT, of the folder that holds it, or of a folder of masks.
-    patient
-        Whose scan it is, where the dataset says so: all scans of a patient are in one fold.
-    channels
-        What each image is, where the dataset says so.
-    """
-
-    name: str
-    images: tuple[Path, ...]
-    label: Path
-    patient: str | None = None
-    channels: tuple[str, ...] = ()
-
-    def images_of(self, names: Sequence[str]) -> tuple[Path, ...]:
-        """Images of the channels called so, in this order; all as they are, where the dataset doesn't name several.
-
-        BraTS' sequences have two names each, such as t1c and t1ce; either will do.
-
-        Raises
-        ------
-        InputError
-            Code ``channels``: no image is called so, or two channels are one.
-        """
-        if len(self.channels) < 2:
-            return self.images
-        known = dict(zip(self.channels, self.images, strict=True))
-        if absent := [name for name in names if sequence(name) not in known]:
-            raise InputError(
-                f"case {self.name} has the channels {', '.join(self.channels)}, and none called {', '.join(absent)}:"
-                " the recipe's channels need these names",
-                code="channels",
-            )
-        if len({sequence(name) for name in names}) < len(names):
-            raise InputError(f"two of the recipe's channels ({', '.join(names)}) are one image", code="channels")
-        return tuple(known[sequence(name)] for name in names)
 
 
 def _checked(cases: list[Case], where: Path) -> tuple[Case, ...]:
@@ -88,32 +40,10 @@ def _checked(cases: list[Case], where: Path) -> tuple[Case, ...]:
     return tuple(sorted(cases, key=lambda case: case.name))
 
 
-def _stem(path: Path) -> str:
-    if path.is_dir():
-        return path.name
-    return stem(path) if format_of(path) else path.stem
-
-
-def _msd(folder: Path, content: dict[str, Any]) -> list[Case]:
-    pairs = [(folder / entry["image"], folder / entry["label"]) for entry in content["training"]]
-    return [Case(_stem(image), (image,), label) for image, label in pairs]
-
-
-def _nnunet(folder: Path, content: dict[str, Any]) -> list[Case]:
-    ending = str(content.get("file_ending", ".nii.gz"))
-    channels = len(content.get("channel_names", content.get("modality", {"0": ""})))
-    cases = []
-    for label in sorted((folder / "labelsTr").glob(f"*{ending}")):
-        name = label.name.removesuffix(ending)
-        images = tuple(folder / "imagesTr" / f"{name}_{channel:04d}{ending}" for channel in range(channels))
-        cases.append(Case(name, images, label))
-    return cases
-
-
 def _rows(path: Path) -> csv.DictReader[str]:
     """Rows of a table; semicolons part its columns where the first line has one."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_text(path)
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: not a CSV file in UTF-8: {error}") from error
     mark = ";" if ";" in text.partition("\n")[0] else ","
@@ -141,9 +71,9 @@ def _csv(path: Path) -> list[Case]:
     for row in rows:
         if None in row or not all(row[name] for name in (*images, "label")):
             raise UsageError(f"{path}: line {rows.line_num}: expected {', '.join(columns)}, each filled in")
-        paths = tuple(path.parent / row[name] for name in images)
-        name = row.get("case") or _stem(paths[0])
-        cases.append(Case(name, paths, path.parent / row["label"], row.get("patient") or None))
+        paths = tuple(given(path.parent, row[name]) for name in images)
+        name = row.get("case") or stem_of(paths[0])
+        cases.append(Case(name, paths, given(path.parent, row["label"]), row.get("patient") or None))
     return cases
 
 
@@ -158,7 +88,7 @@ def _totalsegmentator(folder: Path) -> list[Case]:
             continue
         if trained.get(subject.name, True):
             image = image or subject / "ct.nii.gz"
-            cases.append(Case(subject.name, (image,), labels, channels=(SCANS[_stem(image)],)))
+            cases.append(Case(subject.name, (image,), labels, channels=(SCANS[stem_of(image)],)))
         else:
             kept += 1
     if kept and not cases:
@@ -217,7 +147,7 @@ def load_dataset(path: Path) -> tuple[Case, ...]:
         One of
 
         - a folder with ``dataset.json``, in the layout of the Medical Segmentation Decathlon (it lists the files) or of
-          nnU-Net (``imagesTr/x_0000.nii.gz``, ``labelsTr/x.nii.gz``);
+          nnU-Net (``imagesTr/x_0000.nii.gz``, ``labelsTr/x.nii.gz``, whether it lists these, ``x``, or nothing);
         - a folder in the layout of TotalSegmentator: ``s0000/ct.nii.gz`` (or ``mri.nii.gz``) and a binary mask a
           structure in ``s0000/segmentations/``. What its ``meta.csv`` keeps for a test isn't listed;
         - a folder in the layout of BraTS: ``x/x-t1n.nii.gz``, ``-t1c``, ``-t2w``, ``-t2f`` and ``-seg`` (since 2023),
@@ -233,18 +163,8 @@ def load_dataset(path: Path) -> tuple[Case, ...]:
     """
     if path.suffix.lower() == ".csv" and path.is_file():
         return _checked(_csv(path), path)
-    description = path / "dataset.json"
-    if path.is_dir() and not description.exists():
-        return _checked(_of_folders(path), path)
-    try:
-        content = json.loads(description.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise UsageError(f"{path}: no dataset: {_EXPECTED}") from error
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{description}: not a JSON file: {error}") from error
-    listed = isinstance(content, dict) and isinstance(content.get("training"), list)
-    try:
-        cases = _msd(path, content) if listed else _nnunet(path, content)
-    except (AttributeError, KeyError, TypeError) as error:
-        raise UsageError(f"{description}: neither in the MSD nor in the nnU-Net layout ({error})") from error
-    return _checked(cases, description)
+    if (path / DESCRIPTION).exists():
+        return _checked(described(path), path / DESCRIPTION)
+    if not path.is_dir():
+        raise UsageError(f"{path}: no dataset: {_EXPECTED}")
+    return _checked(_of_folders(path), path)

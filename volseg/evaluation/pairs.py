@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from volseg.errors import InputError, UsageError
+from volseg.files import read_text
 from volseg.labels.canvas import any_colour
 from volseg.labels.read import (
     is_label_map,
@@ -144,7 +145,7 @@ def _why_absent(folder: Path) -> str:
 def _json(path: Path) -> dict[str, Any]:
     """Content of a JSON file that is there for people's convenience; nothing where it is absent or damaged."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_text(path))
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}

@@ -22,6 +22,7 @@ from volseg.config import (
     validation_problem,
 )
 from volseg.errors import ModelError
+from volseg.files import read_text
 from volseg.models.folder import ModelFolder, TrainedOn, write_model
 from volseg.models.nnunet_checkpoint import Checkpoint, read_checkpoint, renamed_weights
 from volseg.models.nnunet_network import network_config
@@ -167,7 +168,7 @@ def _write(
 
 def _json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(read_text(path))
     except OSError as error:
         raise ModelError(
             f"{path}: can't be read; is its folder the results of nnU-Net v2? ({error.strerror})"

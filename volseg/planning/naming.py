@@ -11,6 +11,7 @@ from typing import Any
 
 from volseg.datasets.cases import Case
 from volseg.errors import UsageError
+from volseg.files import read_text
 from volseg.labels.masks import is_mask_folder, mask_files
 
 #: Names of BraTS' cases, and what the values of their labels are: up to 2021, and since 2023 (the cavity since 2024).
@@ -94,7 +95,7 @@ def read_naming(dataset: Path, cases: Sequence[Case]) -> Naming:
     if not path.exists():
         name = dataset.resolve().name if dataset.is_dir() else dataset.stem
         return Naming(name, channels=cases[0].channels, regions=_masks(cases) or _tumour(cases))
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    content: dict[str, Any] = json.loads(read_text(path))
     given = content.get("channel_names", content.get("modality")) or {}
     try:
         channels = tuple(str(given[key]) for key in sorted(given, key=int)) if isinstance(given, dict) else ()
