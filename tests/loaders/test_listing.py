@@ -354,3 +354,48 @@ def test_candidates_are_plain_values(tmp_path: Path) -> None:
     copy: Candidate = pickle.loads(pickle.dumps(candidate))
     assert copy.name == candidate.name
     assert_array_equal(copy.load().array, voxels())
+
+
+def result(folder: Path, **more: object) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "result.json").write_text(json.dumps({"case": "x", "status": "done", "volseg": "0.1.0", **more}))
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+def test_what_an_earlier_run_wrote_is_no_scan(tmp_path: Path, zipped: bool) -> None:
+    study = tmp_path / "study"
+    write_nifti(study / "scan.nii.gz")
+    write_nifti(study / "out" / "x" / "mask.nii.gz")
+    write_nifti(study / "out" / "x" / "probabilities" / "liver.nii.gz")
+    write_series(study / "out" / "x" / "series")
+    result(study / "out" / "x")
+    path = Path(shutil.make_archive(str(tmp_path / "packed"), "zip", study)) if zipped else study
+    found = find(path)
+    assert [candidate.path.name for candidate in found.candidates] == ["scan.nii.gz"]
+    aside = {item.path.name for item in found.ignored if item.reason == "written by an earlier run"}
+    assert {"mask.nii.gz", "liver.nii.gz", "result.json"} < aside
+
+
+def test_the_mask_of_a_result_that_is_named_is_meant(tmp_path: Path) -> None:
+    mask = write_nifti(tmp_path / "x" / "mask.nii.gz")
+    result(tmp_path / "x")
+    assert [candidate.path for candidate in find(mask.parent).candidates] == [mask]
+    assert [candidate.path for candidate in find(mask).candidates] == [mask]
+
+
+@pytest.mark.parametrize("content", ['{"case": "x"}', "[1]", "{", "[" * 100_000, ""])
+def test_another_program_s_result_json_hides_nothing(tmp_path: Path, content: str) -> None:
+    scan = write_nifti(tmp_path / "a" / "scan.nii.gz")
+    (tmp_path / "a" / "result.json").write_text(content)
+    assert [candidate.path for candidate in find(tmp_path).candidates] == [scan]
+
+
+def test_segmentations_of_a_bids_data_set_are_no_scans(tmp_path: Path) -> None:
+    scan = write_nifti(tmp_path / "sub-01" / "anat" / "sub-01_T1w.nii.gz")
+    for name in ("sub-01_space-orig_dseg", "sub-01_label-GM_probseg", "sub-01_desc-brain_mask"):
+        write_nifti(tmp_path / "derivatives" / "seg" / "sub-01" / "anat" / f"{name}.nii.gz")
+    # Nothing here is what this would be the mask of.
+    alone = write_nifti(tmp_path / "derivatives" / "sub-02_desc-brain_mask.nii.gz")
+    found = find(tmp_path)
+    assert [candidate.path for candidate in found.candidates] == [alone, scan]
+    assert [item.reason for item in found.ignored] == ["labels of sub-01_T1w.nii.gz"] * 3

@@ -20,7 +20,7 @@ from volseg.loaders.classify import Found, classify
 from volseg.loaders.dicom import series
 from volseg.loaders.dicom.header import Header
 from volseg.loaders.dicom.quiet import quiet
-from volseg.loaders.layouts import without_labels
+from volseg.loaders.layouts import without_labels, without_results
 from volseg.text import digest8, relative
 from volseg.volume import Volume
 
@@ -61,7 +61,7 @@ def find(path: Path, *, channels: Sequence[ChannelConfig] = (), progress: Progre
 
     Folders are searched to any depth, linked ones too, and so are ZIP archives; hidden files and folders are passed
     over. A file that is damaged becomes a candidate that isn't usable; one that is no image is listed as ignored, and
-    so are the labels of a dataset, where their images are found too.
+    so are the labels of a dataset, where their images are found too, and what an earlier run wrote.
 
     Parameters
     ----------
@@ -82,10 +82,11 @@ def find(path: Path, *, channels: Sequence[ChannelConfig] = (), progress: Progre
     root = path if path.is_dir() else path.parent
     ignored: list[Ignored] = []
     quiet()
-    found = _candidates(list(_files(path, ignored)), ignored, progress)
+    files, results = without_results(_files(path, ignored), root)
+    found = _candidates(files, ignored, progress)
     scans, labels = without_labels(found)
     cases, spare = from_files(scans, channels)
-    ignored += labels + spare
+    ignored += results + labels + spare
     named = _different_names(from_study(cases, channels), root)
     ordered = sorted(named, key=lambda candidate: (relative(candidate.path, root), candidate.name))
     # The voxels of a header in another file are no file of their own.
