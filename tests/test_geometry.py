@@ -249,6 +249,24 @@ def test_turned_leaves_every_voxel_in_its_place(geometry: Geometry) -> None:
         assert turned.turned(axes.inverse()).same_grid(geometry, 1e-9)
 
 
+def test_the_order_of_another_grid_s_voxels_is_found_from_the_affines(geometry: Geometry) -> None:
+    """Also where axes are so oblique that their letters say another order."""
+    for order in itertools.permutations(range(3)):
+        for flipped in itertools.product((False, True), repeat=3):
+            axes = AxisMap((order[0], order[1], order[2]), (flipped[0], flipped[1], flipped[2]))
+            found = geometry.axes_onto(geometry.turned(axes))
+            assert found == axes
+            assert found.changes_nothing is (order == (0, 1, 2) and not any(flipped))
+
+
+def test_a_grid_of_other_directions_has_no_order_to_find() -> None:
+    grid = Geometry(SHAPE, affine_of("RAS"))
+    assert grid.axes_onto(Geometry(SHAPE, affine_of("RAS", turn(0, 0, 60)))) is None
+    doubled = affine_of("RAS")
+    doubled[:, 2] *= 2
+    assert grid.axes_onto(Geometry(SHAPE, doubled)) is None
+
+
 @pytest.mark.parametrize("target", ORIENTATIONS)
 def test_turned_is_nibabel_s_as_reoriented(target: str) -> None:
     geometry = Geometry(SHAPE, affine_of("PIR", turn(12, -20, 8)))

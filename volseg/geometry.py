@@ -110,6 +110,11 @@ class AxisMap:
         """Map that stores k, j, i: the order of SimpleITK's arrays, nothing flipped."""
         return cls((2, 1, 0), (False, False, False))
 
+    @property
+    def changes_nothing(self) -> bool:
+        """Whether every axis stays as it is."""
+        return self.order == (0, 1, 2) and not any(self.flipped)
+
     def inverse(self) -> AxisMap:
         """Map back: ``m.inverse().apply(m.apply(a))`` is ``a``."""
         order = [self.order.index(axis) for axis in range(3)]
@@ -233,6 +238,19 @@ class Geometry:
     def same_grid(self, other: Geometry, tolerance_mm: float = SAME_GRID_MM) -> bool:
         """Whether shapes are equal and no voxel centre is further than `tolerance_mm` from its counterpart."""
         return self.difference(other, tolerance_mm) is None
+
+    def axes_onto(self, other: Geometry) -> AxisMap | None:
+        """Map that stores this grid's voxels in the order in which `other` stores its own, or None.
+
+        None where an axis of one runs along none of the other's: which voxel is which is then no question of order.
+        The places themselves aren't compared.
+        """
+        steps = np.linalg.inv(self.affine[:3, :3]) @ other.affine[:3, :3]
+        whole = np.rint(steps)
+        if not np.array_equal(np.abs(whole).sum(axis=0), [1, 1, 1]) or abs(np.linalg.det(whole)) != 1:
+            return None
+        i, j, k = (int(axis) for axis in np.abs(whole).argmax(axis=0))
+        return AxisMap((i, j, k), (bool(whole[i, 0] < 0), bool(whole[j, 1] < 0), bool(whole[k, 2] < 0)))
 
     def turned(self, axes: AxisMap) -> Geometry:
         """Geometry of the array that ``axes.apply`` gives: same voxels in the same places, other indices."""

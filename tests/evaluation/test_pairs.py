@@ -262,7 +262,7 @@ def test_whole_numbers_of_any_type_are_a_mask(tmp_path: Path, dtype: npt.DTypeLi
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (1.0000001, r"a.nii.gz: no label map: 1 voxels aren't whole numbers, the first is 1.00000012"),
+        (1.01, r"a.nii.gz: no label map: 1 voxels aren't whole numbers, the first is 1.00999999"),
         (0.5, r"the first is 0.5"),
         (-1.0, r"values from -1 to 1; labels are 0 to 65535"),
         (70000.0, r"values from 0 to 70000"),
@@ -281,3 +281,30 @@ def test_several_channels_are_refused(tmp_path: Path) -> None:
     with pytest.raises(GeometryError, match=r"one value a voxel, this holds 2") as caught:
         read_mask(path, {})
     assert caught.value.code == "not-3d"
+
+
+@pytest.mark.parametrize("orientation", ["LPS", "SLP", "AIR"])
+def test_a_reference_in_another_order_and_a_few_micrometres_off(
+    tmp_path: Path, two: npt.NDArray[np.uint8], orientation: str
+) -> None:
+    affine = np.diag([1.0, 1.25, 2.0, 1.0])
+    nib.save(nib.Nifti1Image(two, affine), tmp_path / "ours.nii.gz")
+    affine[0, 3] += 0.0077
+    image = nib.Nifti1Image(two, affine)
+    wanted = nib.orientations.axcodes2ornt(orientation)
+    turned = image.as_reoriented(nib.orientations.ornt_transform(nib.io_orientation(affine), wanted))
+    nib.save(nib.Nifti1Image(np.asarray(turned.dataobj), turned.affine), tmp_path / "theirs.nii.gz")
+    found = evaluate_folders(tmp_path / "ours.nii.gz", tmp_path / "theirs.nii.gz")
+    assert [label.dice for label in found.cases[0].labels] == [1, 1]
+    assert any(f"reference: stored as {orientation}, the image as RAS" in note for note in found.notes)
+    assert any("voxel centres up to 0.0077 mm apart" in note for note in found.notes)
+
+
+def test_a_reference_half_a_voxel_off_is_another_grid(tmp_path: Path, two: npt.NDArray[np.uint8]) -> None:
+    nib.save(nib.Nifti1Image(two, np.eye(4)), tmp_path / "ours.nii.gz")
+    affine = np.eye(4)
+    affine[2, 3] = 0.5
+    nib.save(nib.Nifti1Image(two, affine), tmp_path / "theirs.nii.gz")
+    (item,) = evaluate_folders(tmp_path / "ours.nii.gz", tmp_path / "theirs.nii.gz").not_evaluated
+    assert item.code == "grid-mismatch"
+    assert "another grid than its reference: voxel centres up to 0.5 mm apart" in item.reason

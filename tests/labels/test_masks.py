@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 
@@ -126,3 +127,15 @@ def test_only_a_folder_of_that_name_holds_masks(tmp_path: Path) -> None:
         load_labels(folder, IMAGE)
     (tmp_path / "segmentations").mkdir()
     assert not is_mask_folder(tmp_path / "segmentations")
+
+
+def test_masks_may_store_the_image_s_voxels_in_another_order(tmp_path: Path) -> None:
+    folder = masks(tmp_path, liver=box(0, 1, 2), spleen=box(4, 3, 1))
+    image = nibabel.load(folder / "liver.nii.gz")
+    wanted = nibabel.orientations.axcodes2ornt("IPR")
+    turning = nibabel.orientations.ornt_transform(nibabel.io_orientation(image.affine), wanted)
+    turned = image.as_reoriented(turning)
+    nibabel.save(nibabel.Nifti1Image(np.asarray(turned.dataobj), turned.affine), folder / "liver.nii.gz")
+    labels = load_labels_as(folder, IMAGE, TABLE)
+    assert np.array_equal(labels.array, 2 * box(0, 1, 2) + 5 * box(4, 3, 1))
+    assert any("stored as IPR" in note for note in labels.source.notes)

@@ -10,10 +10,10 @@ import pytest
 import volseg
 from tests.dicom_objects import pdf, save, segmentation, structure_set
 from tests.export.scans import write_series
-from tests.labels.label_files import Array, headers_of, image_of, mask_of
+from tests.labels.label_files import Array, headers_of, image_of, mask_of, notes_of
 from tests.tiny import write_nifti
 from volseg.errors import GeometryError, InputError, RefusalError, UsageError
-from volseg.geometry import Geometry
+from volseg.geometry import ORIENTATIONS, Geometry
 from volseg.labels.read import is_label_map, load_labels, load_labels_as
 from volseg.volume import Label, Volume
 
@@ -54,11 +54,15 @@ def test_a_rounded_affine_is_the_same_grid_and_gives_the_image_s(tmp_path: Path)
     near = AFFINE.copy()
     near[0, 3] += 9e-4
     assert load_labels(write_nifti(tmp_path / "m.nii", mask_of(SHAPE), near), image).geometry is image.geometry
+    # A twentieth of the shortest spacing, 1.5 mm, is 0.075 mm.
+    off = AFFINE.copy()
+    off[0, 3] += 0.0077
+    noted = load_labels(write_nifti(tmp_path / "m.nii", mask_of(SHAPE), off), image)
+    assert noted.geometry is image.geometry
+    assert "up to 0.0077 mm apart from the image's" in notes_of(noted)
     far = AFFINE.copy()
-    far[0, 3] += 0.002
-    with pytest.raises(
-        GeometryError, match=r"m.nii: not on the grid of its image: voxel centres up to 0.002"
-    ) as caught:
+    far[0, 3] += 0.08
+    with pytest.raises(GeometryError, match=r"m.nii: not on the grid of its image: voxel centres up to 0.08") as caught:
         load_labels(write_nifti(tmp_path / "m.nii", mask_of(SHAPE), far), image)
     assert caught.value.code == "grid-mismatch"
 
@@ -170,3 +174,66 @@ def test_the_sample_study_s_hippocampus(sample_data: Path, tmp_path: Path) -> No
     wanted[tuple(np.argwhere(mask == 1)[::7].T)] = True
     read = load_labels(save(rt, tmp_path / "rt.dcm"), image)
     assert np.array_equal(read.array, wanted)
+
+
+def stored_as(mask: Array, affine: Array, orientation: str) -> nibabel.Nifti1Image:
+    """The same voxels in the same places in another order, by nibabel."""
+    image = nibabel.Nifti1Image(mask, affine)
+    wanted = nibabel.orientations.axcodes2ornt(orientation)
+    return image.as_reoriented(nibabel.orientations.ornt_transform(nibabel.io_orientation(affine), wanted))
+
+
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+@pytest.mark.parametrize("turned", [False, True])
+def test_voxels_stored_in_another_order_are_put_into_the_image_s(
+    tmp_path: Path, orientation: str, turned: bool
+) -> None:
+    """No shape or spacing is twice there, and an oblique grid is one too."""
+    affine = AFFINE.copy()
+    if turned:
+        c, s = np.cos(np.radians(44)), np.sin(np.radians(44))
+        affine[:3, :3] = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]]) @ AFFINE[:3, :3]
+    mask = mask_of(SHAPE)
+    path = tmp_path / "m.nii.gz"
+    stored = stored_as(mask, affine, orientation)
+    nibabel.save(stored, path)
+    labels = load_labels(path, scan_on(affine))
+    assert np.array_equal(labels.array, mask)
+    assert np.array_equal(labels.geometry.affine, affine)
+    told = f"stored as {orientation}" in notes_of(labels)
+    assert told is not np.allclose(stored.affine, affine)
+
+
+@pytest.mark.parametrize("orientation", ["LPS", "SLP"])
+@pytest.mark.parametrize(("entry", "value"), [((0, 3), 5.75), ((1, 3), -2.25), ((2, 2), 3.0), ((1, 0), 1.2)])
+def test_half_a_voxel_or_another_spacing_is_never_taken_as_rounding(
+    tmp_path: Path, orientation: str, entry: tuple[int, int], value: float
+) -> None:
+    """An origin at a voxel's corner, and a spacing that divides the field of view by one voxel too many."""
+    other = AFFINE.copy()
+    other[entry] = value
+    nibabel.save(stored_as(mask_of(SHAPE), other, orientation), tmp_path / "m.nii")
+    with pytest.raises(GeometryError, match="not on the grid of its image: voxel centres"):
+        load_labels(tmp_path / "m.nii", scan_on())
+
+
+@pytest.mark.parametrize(("steps", "dtype"), [(32767, np.int16), (255, np.uint8)])
+def test_labels_that_a_header_scales_are_rounded(tmp_path: Path, steps: int, dtype: type) -> None:
+    """As nibabel writes floats 0 to 2 with a type of integers: 1 falls between two steps."""
+    mask = mask_of(SHAPE)
+    image = nibabel.Nifti1Image(mask.astype(np.float32), AFFINE)
+    image.header.set_data_dtype(dtype)
+    image.to_filename(tmp_path / "m.nii")
+    slope = nibabel.load(tmp_path / "m.nii").dataobj.slope
+    assert slope == pytest.approx(2 / steps, rel=0.6)
+    assert not np.array_equal(nibabel.load(tmp_path / "m.nii").get_fdata(), mask)
+    labels = load_labels(tmp_path / "m.nii", scan_on())
+    assert np.array_equal(labels.array, mask)
+    assert "off whole numbers, and rounded" in notes_of(labels)
+
+
+@pytest.mark.parametrize("value", [0.98, 1.0118, 1.3])
+def test_values_that_were_interpolated_are_not_rounded(tmp_path: Path, value: float) -> None:
+    mask = np.where(mask_of(SHAPE) == 1, value, 0).astype(np.float32)
+    with pytest.raises(InputError, match=r"aren't whole numbers, the first is .* \(up to 0.005 off is rounded\)"):
+        load_labels(write_nifti(tmp_path / "m.nii", mask, AFFINE), scan_on())

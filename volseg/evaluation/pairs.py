@@ -17,6 +17,7 @@ from volseg.labels.read import (
     load_label_map,
     load_labels,
     load_labels_as,
+    on_grid,
 )
 from volseg.loaders.formats import ENDINGS
 from volseg.results import MASKS, NIFTI
@@ -178,7 +179,7 @@ def read_pair(pair: Pair) -> tuple[LabelVolume, LabelVolume, tuple[str, ...]]:
     Returns
     -------
     predicted, reference, notes
-        The last is what is unusual about a SEG or RTSTRUCT.
+        The last is what is unusual about the labels.
 
     Raises
     ------
@@ -201,7 +202,16 @@ def read_pair(pair: Pair) -> tuple[LabelVolume, LabelVolume, tuple[str, ...]]:
         return predicted, reference, reference.source.notes
     reference = read_mask(pair.reference, reference_names)
     if is_label_map(pair.predicted):
-        return read_mask(pair.predicted, predicted_names), reference, ()
+        predicted = read_mask(pair.predicted, predicted_names)
+        image = Volume(predicted.array, predicted.geometry, replace(predicted.source, path=None))
+        wrong = (
+            "a mask is evaluated on the grid of the scan it was made for, and the prediction lies on another grid than"
+            " its reference"
+        )
+        placed = on_grid(reference, image, wrong, pair.predicted)
+        told = [*(f"prediction: {note}" for note in predicted.source.notes)]
+        told += [f"reference: {note}" for note in placed.source.notes]
+        return predicted, placed, tuple(f"{pair.case}: {note}" for note in told)
     predicted = _on_grid_of(reference, pair.predicted)
     return predicted, reference, predicted.source.notes
 

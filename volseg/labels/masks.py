@@ -12,6 +12,7 @@ import numpy as np
 
 from volseg.errors import GeometryError, InputError, UsageError
 from volseg.labels.canvas import Canvas, Mask, any_colour, plain
+from volseg.labels.lattice import onto
 from volseg.loaders.formats import NIFTI
 from volseg.loaders.layouts import MASKS
 from volseg.loaders.listing import load
@@ -84,21 +85,22 @@ def read_masks(folder: Path, image: Volume, names: Sequence[str] | None = None) 
     canvas = Canvas(labels, image.geometry.shape, names, folder, "mask")
     for label in labels:
         if canvas.takes(label.value):
-            mask = _mask(files[label.name], image)
+            mask, notes = _mask(files[label.name], image)
+            for note in notes:
+                canvas.note(note)
             for k in np.flatnonzero(mask.any(axis=(0, 1))).tolist():
                 canvas.paint(label.value, (slice(None), slice(None), k), mask[:, :, k])
     return canvas.finish(image)
 
 
-def _mask(path: Path, image: Volume) -> Mask:
-    """Voxels [i, j, k] of one structure."""
+def _mask(path: Path, image: Volume) -> tuple[Mask, tuple[str, ...]]:
+    """Voxels [i, j, k] of one structure, with notes on how they were put onto the image's grid."""
     volume = load(path)
     if volume.channels != 1:
         raise GeometryError(f"a mask has one value a voxel, this holds {volume.channels}", code="not-3d", path=path)
-    if difference := image.geometry.difference(volume.geometry):
-        where = f" {image.source.path}" if image.source.path else ""
-        raise GeometryError(f"not on the grid of its image{where}: {difference}", code="grid-mismatch", path=path)
-    array = volume.array.reshape(image.geometry.shape)
+    where = f" {image.source.path}" if image.source.path else ""
+    own = volume.array.reshape(volume.geometry.shape)
+    array, notes = onto(own, volume.geometry, image.geometry, f"not on the grid of its image{where}", path)
     inside: Mask = array != 0
     values = array[inside]
     if values.size and values.min() != values.max():
@@ -107,7 +109,7 @@ def _mask(path: Path, image: Volume) -> Mask:
             code="unsupported",
             path=path,
         )
-    return inside
+    return inside, notes
 
 
 def _listed(names: Sequence[str]) -> str:

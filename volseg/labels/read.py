@@ -17,6 +17,7 @@ import numpy.typing as npt
 from volseg.errors import GeometryError, InputError, UsageError
 from volseg.labels.canvas import any_colour, renumbered, values_in
 from volseg.labels.dicom_object import Kind, kind_of
+from volseg.labels.lattice import onto
 from volseg.labels.masks import is_mask_folder, read_masks
 from volseg.labels.rtstruct import read_rtstruct
 from volseg.labels.seg import read_seg
@@ -24,7 +25,9 @@ from volseg.loaders.formats import format_of
 from volseg.loaders.listing import load
 from volseg.volume import Label, LabelVolume, Volume, Voxels
 
-#: Names of files that hold a label map, and no DICOM.
+#: Values of a label map may be off whole numbers by this much: half a step where bytes or 16 bits scale to labels. What
+#: was interpolated is further off somewhere on every border.
+WHOLE = 0.005
 _HIGHEST = np.iinfo(np.uint16).max
 
 
@@ -45,9 +48,9 @@ def load_labels(path: Path, image: Volume, *, names: Sequence[str] | None = None
     Returns
     -------
     LabelVolume
-        On the very grid of `image`, whatever grid the file has. Values are segment numbers of a SEG, regions' places
-        in the order of ROI numbers of an RTSTRUCT (from 1), masks' in the alphabet, and what a label map holds. Its
-        source is that of the image, its notes what is unusual about the labels.
+        On the very grid of `image`, in whatever order the file stores its voxels. Values are segment numbers of a SEG,
+        regions' places in the order of ROI numbers of an RTSTRUCT (from 1), masks' in the alphabet, and what a label
+        map holds. Its source is that of the image, its notes what is unusual about the labels.
 
     Raises
     ------
@@ -68,10 +71,21 @@ def load_labels(path: Path, image: Volume, *, names: Sequence[str] | None = None
     if kind == "masks":
         return read_masks(file, image, names)
     labels = load_label_map(file)
-    if difference := image.geometry.difference(labels.geometry):
-        where = f" {image.source.path}" if image.source.path else ""
-        raise GeometryError(f"not on the grid of its image{where}: {difference}", code="grid-mismatch", path=file)
-    return replace(labels, geometry=image.geometry, source=replace(image.source, notes=()))
+    return on_grid(labels, image, "not on the grid of its image", file)
+
+
+def on_grid(labels: LabelVolume, image: Volume, wrong: str, path: Path) -> LabelVolume:
+    """Labels of a label map on the very grid of `image`, in its order of voxels, with notes on both.
+
+    Raises
+    ------
+    GeometryError
+        Code ``grid-mismatch``: it starts with `wrong`.
+    """
+    where = f" {image.source.path}" if image.source.path else ""
+    array, notes = onto(labels.array, labels.geometry, image.geometry, f"{wrong}{where}", path)
+    source = replace(image.source, notes=(*labels.source.notes, *notes))
+    return replace(labels, array=array, geometry=image.geometry, source=source)
 
 
 def load_labels_as(path: Path, image: Volume, table: Sequence[Label]) -> LabelVolume:
@@ -114,7 +128,8 @@ def is_label_map(path: Path) -> bool:
 def load_label_map(path: Path) -> LabelVolume:
     """Read a label map on its own grid; a label for each value that it holds.
 
-    Voxels may be stored as floating-point numbers if their values are whole.
+    Voxels may be stored as floating-point numbers if their values are whole to within `WHOLE`: a header that scales
+    integers makes 1.00003 of 1. The source's notes are those on the labels.
 
     Raises
     ------
@@ -128,27 +143,34 @@ def load_label_map(path: Path) -> LabelVolume:
         raise GeometryError(
             f"a label map has one value a voxel, this holds {volume.channels}", code="not-3d", path=path
         )
-    array = _whole(volume.array, path)
+    array, notes = _whole(volume.array, path)
     values = sorted(values_in(array))
     labels = tuple(Label(value=value, name=f"label {value}", colour=any_colour(value)) for value in values)
-    return LabelVolume(array, volume.geometry, labels, volume.source)
+    return LabelVolume(array, volume.geometry, labels, replace(volume.source, notes=notes))
 
 
-def _whole(array: Voxels, path: Path) -> npt.NDArray[np.unsignedinteger]:
-    """Unsigned integers of a label map's voxels."""
-    if np.issubdtype(array.dtype, np.floating) and (off := array[array != np.rint(array)]).size:
-        raise InputError(
-            f"no label map: {off.size} voxels aren't whole numbers, the first is {float(off[0]):.9g}; labels are"
-            " integers, resampled with nearest neighbour",
-            code="unsupported",
-            path=path,
-        )
+def _whole(array: Voxels, path: Path) -> tuple[npt.NDArray[np.unsignedinteger], tuple[str, ...]]:
+    """Unsigned integers of a label map's voxels, with a note where they were rounded."""
+    notes: tuple[str, ...] = ()
+    if np.issubdtype(array.dtype, np.floating):
+        whole = np.rint(array)
+        off = np.abs(array - whole)
+        if (wrong := array[off > WHOLE]).size:
+            raise InputError(
+                f"no label map: {wrong.size} voxels aren't whole numbers, the first is {float(wrong[0]):.9g} (up to"
+                f" {WHOLE} off is rounded); labels are integers, resampled with nearest neighbour",
+                code="unsupported",
+                path=path,
+            )
+        if furthest := float(off.max(initial=0)):
+            notes = (f"label values are up to {furthest:.2g} off whole numbers, and rounded",)
+        array = whole
     low, high = array.min(), array.max()
     if low < 0 or high > _HIGHEST:
         raise InputError(
             f"no label map: values from {low:g} to {high:g}; labels are 0 to {_HIGHEST}", code="unsupported", path=path
         )
-    return array.astype(np.uint16)
+    return array.astype(np.uint16), notes
 
 
 def _find(path: Path) -> tuple[Path, Kind | Literal["masks"] | None]:
