@@ -308,3 +308,18 @@ def test_a_reference_half_a_voxel_off_is_another_grid(tmp_path: Path, two: npt.N
     (item,) = evaluate_folders(tmp_path / "ours.nii.gz", tmp_path / "theirs.nii.gz").not_evaluated
     assert item.code == "grid-mismatch"
     assert "another grid than its reference: voxel centres up to 0.5 mm apart" in item.reason
+
+
+def test_the_number_of_nnunet_s_channel_is_no_part_of_a_case_s_name(tmp_path: Path) -> None:
+    predicted, reference = tmp_path / "out", tmp_path / "labels"
+    for name in ("a_0000", "b_0000", "b", "c"):
+        write(predicted / name / "mask.nii.gz")
+    for name in ("a", "b", "c_0000"):
+        write(reference / f"{name}.nii.gz")
+    pairs, alone = find_pairs(predicted, reference)
+    assert [(pair.case, pair.predicted.parent.name, pair.reference.name) for pair in pairs] == [
+        ("a", "a_0000", "a.nii.gz"),
+        ("b", "b", "b.nii.gz"),
+        ("c", "c", "c_0000.nii.gz"),
+    ]
+    assert [item.case for item in alone] == ["b_0000"]

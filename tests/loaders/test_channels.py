@@ -526,3 +526,12 @@ def test_the_real_study(shared_data: Path) -> None:
         assert part.geometry.same_grid(volume.geometry)
         assert_array_equal(volume.array[channel], part.load().array)
     assert len({array.tobytes() for array in volume.array}) == 4
+
+
+def test_the_number_of_the_only_channel_is_no_part_of_a_case_s_name(tmp_path: Path) -> None:
+    for name in ("a_0000", "b_0000", "b_0001", "c_0000", "c", "d_0001", "e"):
+        write_file(tmp_path / f"{name}.nii.gz")
+    # What would be two cases of one name, or may be numbers of cases, stays.
+    expected = ["a", "b_0000", "b_0001", "c", "c_0000", "d_0001", "e"]
+    assert sorted(each.name for each in of_files(tmp_path, 1)) == expected
+    assert {each.name for each in find(tmp_path).candidates} >= {"a_0000", "b_0000"}

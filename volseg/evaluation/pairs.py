@@ -62,7 +62,7 @@ def find_pairs(predicted: Path, reference: Path) -> tuple[list[Pair], list[NotEv
     predicted, reference
         A mask, the folder of one case that ``volseg predict`` wrote, or a folder of ``<case>/mask.nii.gz`` or
         ``<case>.nii.gz``; other formats of a mask, SEG and RTSTRUCT (``<case>.dcm``) go as well. A case name is
-        compared as ``predict`` would write it.
+        compared as ``predict`` would write it; ``x_0000`` is also ``x``, where the other folder has only that.
 
     Returns
     -------
@@ -80,6 +80,7 @@ def find_pairs(predicted: Path, reference: Path) -> tuple[list[Pair], list[NotEv
     if _is_single(predicted) and _is_single(reference):
         (case, mask), (other,) = next(iter(predictions.items())), references.values()
         return [Pair(case=case, predicted=mask, reference=other)], []
+    predictions, references = _without_number(predictions, references), _without_number(references, predictions)
     pairs, alone = [], []
     for case in sorted(predictions.keys() | references.keys()):
         if case not in predictions:
@@ -133,6 +134,14 @@ def _masks(path: Path) -> dict[str, Path]:
     if not masks:
         raise InputError(f"no mask: expected <case>/{NIFTI} or <case>.nii.gz", code="no-image", path=path)
     return masks
+
+
+def _without_number(masks: dict[str, Path], others: Mapping[str, Path]) -> dict[str, Path]:
+    """Masks by the names that the others have: ``x`` for the ``x_0000`` of a scan that nnU-Net's users call so."""
+    return {
+        case[:-5] if case.endswith("_0000") and case[:-5] in others and case[:-5] not in masks else case: mask
+        for case, mask in masks.items()
+    }
 
 
 def _why_absent(folder: Path) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -55,7 +55,8 @@ def from_files(
     candidates
         Images that were found, a file each; series are left as they are.
     channels
-        Of the model. With one alone all is left as it is, unless it is one of BraTS' sequences.
+        Of the model. With one alone, `x_0000` is the case `x` where there is neither `x` nor another number of it, and
+        all else is left as it is, unless the channel is one of BraTS' sequences.
 
     Returns
     -------
@@ -68,7 +69,7 @@ def from_files(
     needed = [sequence(channel.name) for channel in channels]
     of_brats = bool(needed) and SEQUENCES.keys() >= set(needed)
     if len(needed) < 2 and not of_brats:
-        return list(candidates), []
+        return _without_numbers(list(candidates)) if needed else list(candidates), []
     # Where two channels have one name it says nothing.
     known = [*SEQUENCES] if of_brats else needed
     spelt = [*known, *(SEQUENCES[name] for name in known if name in SEQUENCES)]
@@ -93,6 +94,25 @@ def from_files(
             others = files.keys() - taken.keys()
             ignored += [Ignored(files[each].path, f"{each} isn't a channel of the model") for each in others]
     return result, ignored
+
+
+def _without_numbers(candidates: list[Candidate]) -> list[Candidate]:
+    """Cases called ``x`` for the files ``x_0000`` that nnU-Net expects of a model with one channel.
+
+    Where other numbers of ``x`` are there, these are those of the cases.
+    """
+    files = [each for each in candidates if each.kind != "dicom"]
+    numbered = {each.path: match for each in files if (match := _NUMBERED.fullmatch(stem(each.path)))}
+    known = Counter((path.parent, match["case"]) for path, match in numbered.items())
+    known.update((each.path.parent, stem(each.path)) for each in files if each.path not in numbered)
+
+    def called(candidate: Candidate) -> Candidate:
+        match = numbered.get(candidate.path)
+        if match is None or match["channel"] != "0000" or known[candidate.path.parent, match["case"]] > 1:
+            return candidate
+        return replace(candidate, name=safe_name(match["case"]))
+
+    return [called(candidate) for candidate in candidates]
 
 
 def _channel(file: str, names: Iterable[str], *, numbered: bool) -> tuple[str, str, bool] | None:
