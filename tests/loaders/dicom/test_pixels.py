@@ -370,3 +370,28 @@ def test_memory_is_the_array_and_a_few_slices(tmp_path: Path, many: bool) -> Non
     assert_array_equal(volume.array, array)
     # In each of four threads a slice, and the file that it comes from as long as it is looked for there; two to spare.
     assert peak < array.nbytes + 10 * array.nbytes / 24
+
+
+@pytest.mark.parametrize(("more", "read"), [(472, True), (4094, True), (4096, False)])
+def test_zeros_behind_the_pixels_fill_up_a_block(tmp_path: Path, more: int, read: bool) -> None:
+    """PS3.5 8.1.1 lets pixel data be padded; 5 x 4 pixels of 2 bytes are 40."""
+
+    def filled(dataset: Dataset, _: int) -> None:
+        dataset.PixelData += b"\0" * more
+
+    write_series(tmp_path, edit=filled)
+    if read:
+        assert_array_equal(load(tmp_path).array, voxels())
+    else:
+        assert "the image has another size" in refused(tmp_path).reason
+
+
+@pytest.mark.parametrize("place", [40, 300, 511])
+def test_anything_else_behind_the_pixels_is_another_size(tmp_path: Path, place: int) -> None:
+    def filled(dataset: Dataset, _: int) -> None:
+        data = bytearray(dataset.PixelData + b"\0" * 472)
+        data[place] = 1
+        dataset.PixelData = bytes(data)
+
+    write_series(tmp_path, edit=filled)
+    assert "the image has another size" in refused(tmp_path).reason

@@ -32,6 +32,8 @@ from volseg.loaders.dicom.values import IDENTITY, WANTED, dataset_values, texts
 
 #: What a file without its pixels has as its problem.
 NO_PIXELS = "the file ends before its pixel data; copy it again"
+#: Zeros behind the pixels that fill up a block, of a disk or of memory, are fewer than this.
+BLOCK_BYTES = 4096
 _UNDEFINED = 0xFFFFFFFF
 #: A group whose first element starts a DICOM file without a preamble: file meta information, or the data set.
 _FIRST_GROUPS = (b"\x02\x00", b"\x08\x00")
@@ -272,10 +274,19 @@ def _pixel_problem(file: BinaryIO, header: Header, size: int) -> str | None:
         return "rows, columns or bits are not said"
     if held < needed:
         return f"the pixel data are cut short: {held} of {needed} bytes are there; copy the file again"
-    # Some writers fill up their last block; a whole row more is a size that isn't the image's.
-    if length - needed >= max(needed // (pixels[0] * frames), 1) and length - needed > 1:
+    # Some writers fill up their last block; a whole row more is a size that isn't the image's, unless it is empty.
+    more = length - needed
+    if more >= max(needed // (pixels[0] * frames), 1) and more > 1 and not _only_zeros(file, needed, more):
         return f"{length} bytes of pixel data where Rows and Columns make {needed}: the image has another size"
     return None
+
+
+def _only_zeros(file: BinaryIO, start: int, length: int) -> bool:
+    """Whether `length` bytes from `start` on are zeros, and no more than fill up a block."""
+    if length >= BLOCK_BYTES:
+        return False
+    file.seek(start, 1)
+    return not any(file.read(length))
 
 
 def _items_end(file: BinaryIO, size: int) -> bool:
