@@ -31,6 +31,7 @@ CODES: dict[str, str] = {
     "not-3d": "a 2D image or a single slice: no volume can be made of it",
     "not-scalar": "colour or complex pixels: a scan has one number a voxel",
     "not-finite": "voxels that are NaN or infinite",
+    "constant": "voxels that all have one value: nothing is to be seen",
     # geometry
     "bad-affine": "an affine that is zero, singular or not finite: the voxels have no place in space",
     "missing-geometry": "a slice or a file whose position, orientation or spacing isn't stated",

@@ -94,6 +94,7 @@ def test_probabilities_worked_by_hand(tmp_path: Path, model: Model) -> None:
     assert anterior["touches_border"] == list("LRPAIS")
     assert posterior["touches_border"] == []
     assert result["flags"] == [
+        "looks-like-a-mask: the scan holds 2 different values alone, 101, 200",
         "low-confidence: Anterior hippocampus (0.62); mean probability of the label below 0.8",
         "touches-border: Anterior hippocampus (LRPAIS); may be cut off there",
     ]
@@ -104,10 +105,12 @@ def test_a_label_inside_the_scan_and_in_the_range_of_training_raises_no_flag(tmp
     model = small_model(tmp_path / "m", volumes_ml=volumes)
     array = np.zeros((20, 20, 20), np.int16)
     array[5:11, 5:11, 5:13] = 150  # 288 voxels of 1 mm: 0.288 ml
-    write_nifti(tmp_path / "in" / "x.nii.gz", array)
+    # A scan has many values; these are all on one side of the model's thresholds.
+    shade = np.arange(20, dtype=np.int16)[:, None, None]
+    write_nifti(tmp_path / "in" / "x.nii.gz", array + shade)
     assert run(tmp_path / "in", model, Options())["flags"] == []
     array[5:15, 5:15, 5:15] = 150  # 1 ml
-    write_nifti(tmp_path / "in" / "x.nii.gz", array)
+    write_nifti(tmp_path / "in" / "x.nii.gz", array + shade)
     assert run(tmp_path / "in", model, Options())["flags"] == [
         "unusual-volume: Anterior hippocampus (1 ml, in training 0.2 to 0.4 ml); beyond what the training cases hold"
     ]

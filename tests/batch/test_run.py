@@ -174,7 +174,9 @@ def test_a_file_that_is_given_by_its_path_is_meant(tmp_path: Path, model: Model)
 
 
 def test_a_mask_without_a_label_is_empty_and_no_failure(tmp_path: Path, model: Model) -> None:
-    write_nifti(tmp_path / "in" / "dark.nii.gz", np.zeros(SHAPE, np.int16))
+    dark = np.zeros(SHAPE, np.int16)
+    dark[0, 0, 0] = 1
+    write_nifti(tmp_path / "in" / "dark.nii.gz", dark)
     result = only(run(tmp_path / "in", model))
     assert (result["status"], [label["voxels"] for label in result["labels"]]) == ("empty", [0, 0])
     assert files_in(tmp_path / "out" / "dark") == ["mask.nii.gz", "result.json"]

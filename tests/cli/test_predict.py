@@ -289,3 +289,19 @@ def test_maps_are_written_where_they_are_asked_for(volseg_: Command, tmp_path: P
     found = [name for name in files_in(tmp_path / "out" / "scan") if name.startswith("probabilities/")]
     names = ("0-background", "2-Posterior_hippocampus", "entropy")
     assert found == [f"probabilities/{name}.nii.gz" for name in names]
+
+
+def test_what_is_doubtful_or_missing_is_said_below_the_case(volseg_: Command, tmp_path: Path, model: Path) -> None:
+    mask = np.zeros(SHAPE, np.int16)
+    mask[10:20, 10:20, 10:20] = 1
+    write_nifti(tmp_path / "in" / "mask.nii.gz", mask)
+    shape = (35, 44, 30)
+    edit = dicom_files.put(FrameOfReferenceUID=None)
+    dicom_files.write_series(tmp_path / "in" / "series", scan(shape), dicom_files.lps_affine((1, 1, 1)), edit=edit)
+    write_nifti(tmp_path / "in" / "blank.nii.gz", np.full(SHAPE, 7, np.int16))
+    done = volseg_("predict", tmp_path / "in", "-o", tmp_path / "out", "--model", model, "--no-preview")
+    assert "! looks-like-a-mask: the scan holds 2 different values alone, 0, 1" in done.err
+    assert "! seg: no-identity: the source has blank UIDs" in done.err
+    assert "refused  blank  constant: " in done.err
+    assert "2 with warnings (flags in result.json)" in done.out
+    assert done.code == 1

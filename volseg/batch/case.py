@@ -29,6 +29,7 @@ from volseg.inference import (
     Segmenter,
     Streamed,
     border_sides,
+    content_flags,
     quality_flags,
 )
 from volseg.inference.engines import Engine
@@ -321,6 +322,7 @@ def _flags(candidate: Candidate, volume: Volume, model: Model) -> list[str]:
             f"tilt: {tilt_degrees(volume.source.stored):.1f} degrees, resampled onto straight slices for the network;"
             " the mask is on the original slices"
         )
+    flags += content_flags(volume)
     mismatch = model.mismatch(candidate.modality, volume.geometry)
     return flags if mismatch is None else [*flags, f"outside-training: {mismatch.reason}"]
 

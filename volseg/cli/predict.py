@@ -10,6 +10,7 @@ import typer
 from volseg.cli.progress import Line, progress_line
 from volseg.events import CaseBegun, CaseDone, Event, Planned, Progress, Stalled
 from volseg.export.outputs import named as known_formats
+from volseg.results import RESULT
 
 if TYPE_CHECKING:
     from volseg.results.case import CaseResult
@@ -18,11 +19,20 @@ if TYPE_CHECKING:
 NETWORK = "network"
 #: Labels whose volumes are shown in a line; of more, only those that occur, and the others are counted.
 MOST_LABELS = 6
+#: Flags that `result.json` alone has: what was seen to, and what most scans have.
+_QUIET = {"note", "tilt", "engine", "touches-border"}
 
 
 def _listed(given: list[str] | None) -> tuple[str, ...]:
     """Values of an option that may be repeated or separated by commas."""
     return tuple(part.strip() for text in given or () for part in text.split(",") if part.strip())
+
+
+def _warnings(result: CaseResult) -> list[str]:
+    """Flags of a mask that people should see at once: what is doubtful, and what was to be written and isn't."""
+    if result.status not in ("done", "empty"):
+        return []
+    return [flag for flag in result.flags if flag.partition(":")[0] not in _QUIET]
 
 
 def _outcome(result: CaseResult, root: Path) -> str:
@@ -70,6 +80,8 @@ class Shown:
             case CaseDone():
                 result: CaseResult = event.result
                 self.line.say(f"{result.status:8} {result.case}  {_outcome(result, self.root)}")
+                for warning in _warnings(result):
+                    self.line.say(f"{'':8} ! {warning}")
 
 
 def predict(
@@ -187,5 +199,7 @@ def predict(
     counts = {status: sum(result.status == status for result in results) for status in ("done", "empty", "skipped")}
     wrong = len(results) - sum(counts.values())
     said = [f"{count} {status}" for status, count in counts.items() if count]
+    if flagged := sum(bool(_warnings(result)) for result in results):
+        said.append(f"{flagged} with warnings (flags in {RESULT})")
     print(f"{output}: {', '.join(said + ([f'{wrong} refused or failed'] if wrong else []))}")
     raise typer.Exit(exit_code(result.status for result in results))

@@ -74,9 +74,12 @@ def write(label_volume: LabelVolume, path: Path, *, kind: Kind = "binary") -> tu
         add_dimensions(dataset, uids, by_segment=kind == "binary")
         slices = Slices(label_volume, headers)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        # What pydicom raises for values in the source that it can't take over.
+        # What pydicom raises for values in the source that it can't take over. It quotes them, names of patients too.
         raise ExportError(
-            f"the source's header can't be referred to: {' '.join(str(error).split())}", code="format", path=path
+            f"the source's header has a value, or lacks one, that a SEG would take over ({type(error).__name__}); write"
+            " NIfTI, or export the series again",
+            code="format",
+            path=path,
         ) from error
     if kind == "labelmap":
         dataset.SegmentsOverlap = "NO"

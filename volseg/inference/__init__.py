@@ -4,6 +4,7 @@
 along it, blends, restores labels on the scan's own grid, and applies the recipe's rules.
 """
 
+from volseg.inference.content import content_flags
 from volseg.inference.fit import Mismatch
 from volseg.inference.memory import Plan
 from volseg.inference.options import Options
@@ -23,6 +24,7 @@ __all__ = [
     "Segmenter",
     "Streamed",
     "border_sides",
+    "content_flags",
     "load_model",
     "on_grid",
     "quality_flags",

@@ -10,6 +10,7 @@ from volseg.config import Recipe
 from volseg.errors import InputError, ModelError, UsageError
 from volseg.events import Cancel, Listener, Planned, Stage, nobody
 from volseg.geometry import Geometry
+from volseg.inference.content import check_content
 from volseg.inference.engines import EngineChoice, PrecisionChoice
 from volseg.inference.engines.loaded import Engines
 from volseg.inference.fit import Mismatch, range_mismatch
@@ -234,7 +235,7 @@ class Segmenter:
         Raises
         ------
         InputError
-            Code ``channels``: another number of channels than the model's.
+            Code ``channels``: another number of channels than the model's. Code ``constant``: all voxels are alike.
         RefusalError
             Code ``memory``: it needs more than the options allow.
         """
@@ -244,6 +245,7 @@ class Segmenter:
             raise InputError(f"{volume.channels} channels; the model takes {len(channels)} ({names})", code="channels")
         plans = self._plans(volume)
         largest = max(plans, key=lambda plan: plan.total)
+        check_content(volume)
         listener(Planned(case=volume.source.name, total=largest.total, text=str(largest)))
         start = time.perf_counter()
         # Matrix products differ in their last bits between numbers of threads, and beside a network there is one.
