@@ -333,3 +333,17 @@ def test_damaged_bytes_give_labels_or_a_refusal(
     except VolsegError:
         return
     assert read.array.shape == SHAPE
+
+
+@pytest.mark.parametrize("gone", ["contours", "item"])
+def test_a_region_without_contours_is_empty_with_a_note(series: list[Path], tmp_path: Path, gone: str) -> None:
+    dataset = structures(series, {"liver": [(1, RECTANGLE)], "spleen": [(2, HOLE)], "kidney": [(2, HOLE)]})
+    for index in (2, 1):
+        if gone == "contours":
+            del dataset.ROIContourSequence[index].ContourSequence
+        else:
+            del dataset.ROIContourSequence[index]
+    labels = load_labels(save(dataset, tmp_path / "rt.dcm"), image_of(series), names=["liver", "spleen"])
+    assert set(np.unique(labels.array)) == {0, 1}
+    # The kidney isn't asked for.
+    assert notes_of(labels) == "'spleen' has no contours: this label is empty"

@@ -50,6 +50,8 @@ def read_rtstruct(path: Path, image: Volume, names: Sequence[str] | None = None)
         for structure in structures:
             for kind, number in structure.others.items():
                 canvas.note(f"{structure.label.name!r}: {count(number, 'contour')} of type {kind} left out")
+            if not (structure.contours or structure.others) and canvas.takes(structure.label.value):
+                canvas.note(f"{structure.label.name!r} has no contours: this label is empty")
         taken = [structure for structure in kept if structure.contours and canvas.takes(structure.label.value)]
         axis = _slice_axis((contour for structure in taken for contour in structure.contours), image.geometry)
         for structure in taken:

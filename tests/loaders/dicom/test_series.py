@@ -588,3 +588,27 @@ def test_objects_say_which_series_they_refer_to(tmp_path: Path) -> None:
     assert item.reason == f"DICOM segmentation, no scan; refers to {candidate.name}"
     (alone,) = find(tmp_path / "seg.dcm").ignored
     assert alone.reason == "DICOM segmentation, no scan; refers to 1 series that is not here"
+
+
+def test_cardiac_phases_are_told_apart_by_their_share_of_the_cycle(tmp_path: Path) -> None:
+    for phase in range(3):
+        write_series(
+            tmp_path / str(phase),
+            voxels() + np.int16(1000 * phase),
+            seed=str(phase),
+            edit=put(NominalPercentageOfCardiacPhase=30.0 * phase, SeriesInstanceUID="1.2.3", SeriesDescription="x"),
+        )
+    found = find(tmp_path).candidates
+    assert [candidate.name.rpartition("-")[2] for candidate in found] == ["phase0", "phase30", "phase60"]
+    for phase, candidate in enumerate(found):
+        assert_array_equal(candidate.load().array, voxels() + np.int16(1000 * phase))
+
+
+def test_files_of_one_name_are_named_with_their_folders(tmp_path: Path) -> None:
+    for folder in ("a/x", "b/x"):
+        write_series(tmp_path / folder, edit=put(InstanceNumber=None, SeriesDescription=folder))
+    (candidate,) = find(tmp_path).candidates
+    assert candidate.code == "duplicate-slice"
+    assert str(candidate.reason).startswith(
+        "a/x/IM000.dcm and b/x/IM000.dcm are two images at one position, differing in SeriesDescription;"
+    )

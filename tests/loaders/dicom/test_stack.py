@@ -197,3 +197,34 @@ def test_planes_that_differ_are_refused_by_name(change: dict[str, Any], code: st
 @pytest.mark.parametrize("row", [(1.0, 0.02, 0.0), (0.0, 0.0, 0.0), (1.1, 0.0, 0.0), (0.0, 1.0, 0.0)])
 def test_directions_that_are_none_are_refused(row: tuple[float, float, float]) -> None:
     assert code_of(planes([(0, 0, 0), (0, 0, 1)], row=row))[0] == "bad-affine"
+
+
+@pytest.mark.parametrize("spacing", [0.625, 0.45, 0.7333, 0.31, 1.25])
+@pytest.mark.parametrize("turned", [False, True])
+def test_positions_of_one_decimal_are_evened_out(spacing: float, turned: bool) -> None:
+    """Old converters wrote them so; the grid that comes out is no further off than a position was."""
+    column, normal = ((0.0, 0.8, 0.6), (0.0, -0.6, 0.8)) if turned else ((0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
+    true = np.array([3.0, -7.0, 1.0]) + spacing * np.arange(40)[:, None] * np.array(normal)
+    rounded = np.round(true, 1)
+    made = planes([tuple(position) for position in rounded.tolist()], column=column)
+    result = stack_planes(made)
+    assert "evened out" in result.notes[0]
+    places = result.geometry.voxel_to_world([[0, 0, k] for k in range(40)]) * [-1, -1, 1]
+    assert np.abs(places - true).max() < 0.1
+
+
+def test_decimals_explain_no_slice_that_is_somewhere_else() -> None:
+    heights = np.round(0.625 * np.arange(40), 1)
+    heights[20] += 0.1
+    assert code_of(upright(*heights))[0] == "varying-spacing"
+    # The same heights with more digits were never rounded to one.
+    exact = np.round(0.625 * np.arange(40), 1) + 0.01
+    exact[7] += 0.001
+    assert code_of(upright(*exact))[0] == "varying-spacing"
+    # Whole millimetres are more off than 0.1 mm.
+    assert code_of(upright(*np.round(1.25 * np.arange(9))))[0] in ("varying-spacing", "missing-slice")
+
+
+def test_a_gap_among_positions_of_one_decimal_is_still_one() -> None:
+    heights = np.delete(np.round(0.625 * np.arange(40), 1), 20)
+    assert code_of(upright(*heights))[0] in ("missing-slice", "varying-spacing")

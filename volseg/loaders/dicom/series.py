@@ -6,7 +6,7 @@ import hashlib
 import math
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from functools import lru_cache
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from volseg.loaders.dicom.sop_class import class_name, is_projection, is_ultraso
 from volseg.loaders.dicom.split import Part, split_planes
 from volseg.loaders.dicom.stack import Plane
 from volseg.loaders.dicom.values import DISTINGUISHING, IDENTITY, SEQUENCE
-from volseg.text import count, digest8, safe_name
+from volseg.text import count, digest8, relative, safe_name
 from volseg.volume import canonical_modality
 
 #: Longest part of a case name that is the series description.
@@ -200,14 +200,24 @@ def _check_pixels(headers: Sequence[Header]) -> None:
             raise InputError(f"{name}: {why}", code="unsupported")
 
 
+def _shown(paths: Set[Path]) -> dict[Path, str]:
+    """What to call files: by their names, with their folders where several are called alike."""
+    if len({path.name for path in paths}) == len(paths):
+        return {path: path.name for path in paths}
+    common = Path(os.path.commonpath([path.parent for path in paths]))
+    return {path: relative(path, common) for path in paths}
+
+
 def _planes(images: Sequence[Header]) -> list[Plane]:
     planes = []
+    shown = _shown({header.path for header in images})
     for header in images:
         position = header.numbers("ImagePositionPatient", 3)
         directions = header.numbers("ImageOrientationPatient", 6)
         spacing = header.numbers("PixelSpacing", 2)
         rows, columns = header.integer("Rows") or 0, header.integer("Columns") or 0
-        name = header.path.name if header.frame is None else f"frame {header.frame + 1} of {header.path.name}"
+        file = shown[header.path]
+        name = file if header.frame is None else f"frame {header.frame + 1} of {file}"
         given = {
             "ImagePositionPatient": position,
             "ImageOrientationPatient": directions,

@@ -35,6 +35,7 @@ _TELLING: Mapping[str, str] = {
     "ComplexImageComponent": "",
     "TemporalPositionIdentifier": "t",
     "TriggerTime": "trigger",
+    "NominalPercentageOfCardiacPhase": "phase",
     "AcquisitionNumber": "acq",
     "ConvolutionKernel": "",
     "DiffusionGradientOrientation": "direction",

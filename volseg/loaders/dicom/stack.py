@@ -217,7 +217,7 @@ def _check_even(planes: Sequence[Plane], positions: Floats, step: Floats) -> lis
     worst = float(off.max())
     spacing = float(np.linalg.norm(step))
     # Positions are decimal numbers in the files: 0.1 mm off must not become more by a rounding error.
-    if worst > _allowed(spacing) + 1e-9:
+    if worst > _allowed(spacing) + 1e-9 and not (worst <= EVENED_MM + 1e-9 and _rounding_explains(positions, step)):
         steps = np.diff(positions, axis=0)
         usual = np.median(steps, axis=0)
         odd = int(np.argmax(np.linalg.norm(steps - usual, axis=1)))
@@ -230,6 +230,22 @@ def _check_even(planes: Sequence[Plane], positions: Floats, step: Floats) -> lis
     if worst > ROUNDING_MM + 1e-9:
         return [f"slice positions were evened out: up to {worst:.3f} mm off a grid of {spacing:.4g} mm"]
     return []
+
+
+def _rounding_explains(positions: Floats, step: Floats) -> bool:
+    """Whether an even grid, its positions rounded to one decimal, gives these: as old converters wrote them.
+
+    Each position then lies within half a unit of the grid. A spacing fits two slices where it differs from theirs by no
+    more than a unit over the slices between; one that fits every two fits all (Helly's theorem on a line).
+    """
+    if np.abs(positions * 10 - np.rint(positions * 10)).max() > 1e-6:
+        return False
+    direction = step / np.linalg.norm(step)
+    along = positions @ direction
+    first, second = np.triu_indices(len(along), 1)
+    between, slices = along[second] - along[first], second - first
+    unit_mm = 0.1 * float(np.abs(direction).sum())
+    return bool(((between - unit_mm) / slices).max() <= ((between + unit_mm) / slices).min() + 1e-9)
 
 
 def _tilt(step: Floats, normal: Floats, slices: int) -> float:

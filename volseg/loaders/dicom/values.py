@@ -24,12 +24,15 @@ DISTINGUISHING = (
     "ComplexImageComponent",
     "TemporalPositionIdentifier",
     "TriggerTime",
+    "NominalPercentageOfCardiacPhase",
     "AcquisitionNumber",
     "ConvolutionKernel",
     "DiffusionGradientOrientation",
     "AcquisitionDateTime",
     "AcquisitionTime",
     "ContentTime",
+    "SeriesDescription",
+    "ImageComments",
     "InstanceNumber",
 )
 #: What tells which series of a study is which, beside its description.
@@ -45,7 +48,6 @@ KEYWORDS = (
     "PatientID",
     "Modality",
     "SeriesNumber",
-    "SeriesDescription",
     "ImagesInAcquisition",
     "ImagePositionPatient",
     "ImageOrientationPatient",
