@@ -1,7 +1,8 @@
-"""Files, and the members of ZIP archives, by one kind of path: ``study.zip/inside/IM1`` is a member of ``study.zip``.
+"""Files, and the members of archives, by one kind of path: ``study.zip/inside/IM1`` is a member of ``study.zip``.
 
-Nothing is unpacked to disk, so that no name can lead out of an archive, and a member is never read beyond the size
-that the archive states, which is bounded.
+ZIP archives are read here, tar archives and gzipped files in `tape`. Nothing is unpacked to files with names, so that
+no name can lead out of an archive, and a member is never read beyond the size that the archive states, which is
+bounded.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO, cast
 
 from volseg.errors import InputError
+from volseg.loaders import tape
 from volseg.loaders.candidate import Ignored
 
 #: Largest member that is read, in bytes.
@@ -32,7 +34,11 @@ _ENCRYPTED = 0x1
 
 
 def is_archive(path: Path) -> bool:
-    """Whether the file is a ZIP archive by its name and its first bytes."""
+    """Whether the file is a ZIP or tar archive, or gzipped and no image's, by its name and its first bytes."""
+    return _is_zip(path) or tape.is_tape(path)
+
+
+def _is_zip(path: Path) -> bool:
     if path.suffix.lower() != ".zip" or not path.is_file():
         return False
     with path.open("rb") as file:
@@ -41,6 +47,9 @@ def is_archive(path: Path) -> bool:
 
 def members(path: Path) -> Iterator[Path | Ignored]:
     """Paths of the files in an archive, and for each that isn't read the reason why not."""
+    if not _is_zip(path):
+        yield from _tape_members(path)
+        return
     try:
         infos = _archive(path).infolist()
     except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError) as error:
@@ -53,19 +62,58 @@ def members(path: Path) -> Iterator[Path | Ignored]:
         if not info.filename:
             yield Ignored(path, "a member of the archive has no name")
             continue
-        if info.is_dir() or any(part.startswith(".") for part in PurePosixPath(info.filename).parts if part != ".."):
+        name = _name(info)
+        if info.is_dir() or name.endswith("/") or _hidden(name):
             continue
         refused = _refused(info)
-        yield path / info.filename.lstrip("/") if refused is None else Ignored(_shown(path, info), refused)
+        yield path / name if refused is None else Ignored(_shown(path, name), refused)
 
 
-def _shown(path: Path, info: zipfile.ZipInfo) -> Path:
+def _tape_members(path: Path) -> Iterator[Path | Ignored]:
+    try:
+        found = tape.read_tape(path, MEMBERS)
+    except tape.ERRORS as error:
+        yield Ignored(path, f"a damaged archive, or one that isn't read ({' '.join(str(error).split())})")
+        return
+    for name, member in found.items():
+        if _hidden(name):
+            continue
+        refused = _refused_member(member)
+        yield path / name if refused is None else Ignored(_shown(path, name), refused)
+
+
+def _refused_member(member: tape.Member) -> str | None:
+    return member.refused or _refused_name(member.name) or _refused_size(member.size)
+
+
+def _name(info: zipfile.ZipInfo) -> str:
+    """Name of a member; programs on Windows part folders by backslashes."""
+    return info.filename.replace("\\", "/")
+
+
+def _hidden(name: str) -> bool:
+    return any(part.startswith(".") for part in PurePosixPath(name).parts if part != "..")
+
+
+def _shown(path: Path, name: str) -> Path:
     """Where to say that a refused member lies: below the archive, whatever its name says."""
-    return path.joinpath(*(part for part in re.split(r"[\\/:]+", info.filename) if part not in ("", ".", "..")))
+    return path.joinpath(*(part for part in re.split(r"[\\/:]+", name) if part not in ("", ".", "..")))
+
+
+def _refused_name(name: str) -> str | None:
+    if not _stays_inside(name):
+        return "a name that leads out of the archive"
+    if name.lower().endswith((".zip", ".tar", ".tgz", ".tar.gz")):
+        return "an archive inside an archive; unpack it"
+    return None
+
+
+def _refused_size(size: int) -> str | None:
+    return f"{size} bytes: too large to be read inside an archive; unpack it" if size > MEMBER_BYTES else None
 
 
 def _refused(info: zipfile.ZipInfo) -> str | None:
-    if not _stays_inside(info.filename):
+    if not _stays_inside(_name(info)):
         return "a name that leads out of the archive"
     if stat.S_ISLNK(info.external_attr >> 16):
         return "a link inside an archive"
@@ -73,20 +121,16 @@ def _refused(info: zipfile.ZipInfo) -> str | None:
         return "encrypted; unpack the archive"
     if info.compress_type not in _METHODS:
         return f"compressed by a method that isn't read (number {info.compress_type}); unpack the archive"
-    if info.filename.lower().endswith(".zip"):
-        return "an archive inside an archive; unpack it"
-    if info.file_size > MEMBER_BYTES:
-        return f"{info.file_size} bytes: too large to be read inside an archive; unpack it"
+    if refused := _refused_name(_name(info)) or _refused_size(info.file_size):
+        return refused
     if info.file_size > 2**20 and info.file_size > LARGEST_RATIO * info.compress_size:
         return f"grows from {info.compress_size} to {info.file_size} bytes: no scan does"
     return None
 
 
 def _stays_inside(name: str) -> bool:
-    # A backslash or a colon is a separator or a drive elsewhere.
-    return not (
-        name.startswith("/") or "\\" in name or re.match("[A-Za-z]:", name) or ".." in PurePosixPath(name).parts
-    )
+    # A colon is a drive elsewhere.
+    return not (name.startswith("/") or re.match("[A-Za-z]:", name) or ".." in PurePosixPath(name).parts)
 
 
 def open_binary(path: Path) -> BinaryIO:
@@ -100,7 +144,10 @@ def open_binary(path: Path) -> BinaryIO:
     try:
         return path.open("rb")
     except (NotADirectoryError, FileNotFoundError):
-        archive, info = _member(path)
+        member = _member(path)
+        if isinstance(member, tape.Member):
+            return member.open()
+        archive, info = member
         try:
             return cast(BinaryIO, archive.open(info))
         except (zipfile.BadZipFile, NotImplementedError, RuntimeError, zlib.error) as error:
@@ -118,7 +165,8 @@ def size_of(path: Path) -> int:
     try:
         return path.stat().st_size
     except (NotADirectoryError, FileNotFoundError):
-        return _member(path)[1].file_size
+        member = _member(path)
+        return member.size if isinstance(member, tape.Member) else member[1].file_size
 
 
 def read_bytes(path: Path) -> bytes:
@@ -153,10 +201,14 @@ def exists(path: Path) -> bool:
         return False
 
 
-def _member(path: Path) -> tuple[zipfile.ZipFile, zipfile.ZipInfo]:
+def _member(path: Path) -> tuple[zipfile.ZipFile, zipfile.ZipInfo] | tape.Member:
     for parent in path.parents:
         if parent.is_file():
             if not is_archive(parent):
+                break
+            if not _is_zip(parent):
+                if member := _on_tape(parent, path.relative_to(parent).as_posix()):
+                    return member
                 break
             archive = _archive(parent)
             info = _by_name(parent).get(PurePosixPath(path.relative_to(parent).as_posix()))
@@ -164,6 +216,14 @@ def _member(path: Path) -> tuple[zipfile.ZipFile, zipfile.ZipInfo]:
                 return archive, info
             break
     raise FileNotFoundError(2, os.strerror(2), str(path))
+
+
+def _on_tape(path: Path, name: str) -> tape.Member | None:
+    try:
+        member = tape.read_tape(path, MEMBERS).get(name)
+    except tape.ERRORS as error:
+        raise OSError(f"damaged in its archive ({error})") from error
+    return member if member is not None and _refused_member(member) is None else None
 
 
 def _archive(path: Path) -> zipfile.ZipFile:
@@ -185,4 +245,4 @@ def _opened(path: Path, _mtime_ns: int, _size: int) -> zipfile.ZipFile:
 
 @lru_cache(maxsize=8)
 def _names(path: Path, _mtime_ns: int, _size: int) -> dict[PurePosixPath, zipfile.ZipInfo]:
-    return {PurePosixPath(info.filename): info for info in _opened(path, _mtime_ns, _size).infolist()}
+    return {PurePosixPath(_name(info)): info for info in _opened(path, _mtime_ns, _size).infolist()}

@@ -59,9 +59,9 @@ class Listing:
 def find(path: Path, *, channels: Sequence[ChannelConfig] = (), progress: Progress | None = None) -> Listing:
     """Find the images in a file or folder, reading headers only.
 
-    Folders are searched to any depth, linked ones too, and so are ZIP archives; hidden files and folders are passed
-    over. A file that is damaged becomes a candidate that isn't usable; one that is no image is listed as ignored, and
-    so are the labels of a dataset, where their images are found too, and what an earlier run wrote.
+    Folders are searched to any depth, linked ones too, and so are ZIP and tar archives; hidden files and folders are
+    passed over. A file that is damaged becomes a candidate that isn't usable; one that is no image is listed as
+    ignored, and so are the labels of a dataset, where their images are found too, and what an earlier run wrote.
 
     Parameters
     ----------
