@@ -49,13 +49,17 @@ class Instance:
     Attributes
     ----------
     frame
-        Which frame of a multi-frame object, from 0; None for an object of a single image.
+        Which frame of a multi-frame object or tile of a mosaic, from 0; None for an object of a single image.
+    as_stored
+        Whether the slice is the object's image or frame as its header says: not a tile of a mosaic, nor one whose rows
+        were stored upside down. Only then can an object refer to it pixel by pixel.
     """
 
     path: Path
     sop_class_uid: str
     sop_instance_uid: str
     frame: int | None = None
+    as_stored: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -43,7 +43,8 @@ def read_headers(label_volume: LabelVolume, path: Path) -> list[Dataset]:
     ------
     ExportError
         Code ``no-source-series``: there is no DICOM series, or its files are gone. ``no-identity``: its UIDs are
-        blank, or not those that were read. ``format``: single images and frames, mixed.
+        blank, or not those that were read. ``format``: single images and frames, mixed; tiles of mosaics, or rows
+        that were stored upside down.
     """
     source = label_volume.source
     dicom = source.dicom
@@ -64,6 +65,13 @@ def read_headers(label_volume: LabelVolume, path: Path) -> list[Dataset]:
     if len({instance.frame is None for instance in dicom.instances}) > 1:
         raise ExportError(
             "slices are both files of their own and frames of other files; write NIfTI, or convert the series",
+            code="format",
+            path=path,
+        )
+    if not all(instance.as_stored for instance in dicom.instances):
+        raise ExportError(
+            "slices are tiles of mosaics, or were stored upside down: an object that refers to their pixels would be"
+            " shown elsewhere; write NIfTI",
             code="format",
             path=path,
         )

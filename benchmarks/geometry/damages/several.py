@@ -177,12 +177,12 @@ def overlapping_slabs(folder: Path) -> Truth:
 
 @row("dicom")
 def mosaic(folder: Path) -> Truth:
-    """Mosaics: each file shows all slices of a time point side by side in one image."""
+    """Mosaics without their CSA header: each file shows all slices of a time point side by side in one image."""
     stack = mr()
     stack.put(ImageType=["ORIGINAL", "PRIMARY", "M", "ND", "MOSAIC"])
     stack.put(ImagePositionPatient=stack.files[0].ImagePositionPatient)
     write(folder, stack.files)
-    return refuse("unsupported", "duplicate-slice", "not-3d")
+    return refuse("missing-geometry", "unsupported", "duplicate-slice", "not-3d")
 
 
 @row("dicom")

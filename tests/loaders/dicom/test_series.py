@@ -376,7 +376,7 @@ def test_tilt_without_the_tilt_attribute_is_refused(tmp_path: Path) -> None:
         (shift_at(2, mm=(0, 0, 1.0)), "varying-spacing"),
         (put(NumberOfFrames=2, Rows=2), "unsupported"),
         (put(ModalityLUTSequence=[Dataset()]), "unsupported"),
-        (put(ImageType=["ORIGINAL", "PRIMARY", "M", "ND", "MOSAIC"]), "unsupported"),
+        (put(ImageType=["ORIGINAL", "PRIMARY", "M", "ND", "MOSAIC"]), "missing-geometry"),
         (put(SOPClassUID=DigitalXRayImageStorageForPresentation, Modality="DX"), "not-3d"),
         (put(SOPClassUID=ComputedRadiographyImageStorage, Modality="CR"), "not-3d"),
         (put(SOPClassUID=UltrasoundImageStorage, Modality="US"), "unsupported"),

@@ -6,7 +6,7 @@ A file is read up to its pixel data; whether those are complete is told by lengt
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -22,13 +22,16 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
-from volseg.errors import InputError
+from volseg.errors import InputError, RefusalError
 from volseg.loaders import archive
 from volseg.loaders.candidate import Ignored
 from volseg.loaders.dicom.frames import frame_values
 from volseg.loaders.dicom.header_scan import scan
+from volseg.loaders.dicom.mosaic import is_mosaic, tile_positions, tiles
+from volseg.loaders.dicom.polarity import rows_reversed
+from volseg.loaders.dicom.private import UIH_FRAMES
 from volseg.loaders.dicom.sop_class import class_name, kind_of_no_scan, references
-from volseg.loaders.dicom.values import IDENTITY, WANTED, dataset_values, texts
+from volseg.loaders.dicom.values import IDENTITY, WANTED, dataset_values, numbers, texts
 
 #: What a file without its pixels has as its problem.
 NO_PIXELS = "the file ends before its pixel data; copy it again"
@@ -53,7 +56,7 @@ class Header:
     frames
         Of a multi-frame file: what each frame says of itself; empty elsewhere.
     frame
-        Number of this frame in its file, from 0; None in a file of a single frame.
+        Number of this frame in its file, or of this tile in its mosaic, from 0; None in a file of a single image.
     pixels
         Offset of the pixel data element in the file; None where the data set is deflated.
     """
@@ -71,7 +74,7 @@ class Header:
 
     def numbers(self, keyword: str, length: int) -> tuple[float, ...] | None:
         """`length` finite numbers, or None."""
-        return _numbers(self.values.get(keyword, ""), length)
+        return numbers(self.values.get(keyword, ""), length)
 
     def integer(self, keyword: str) -> int | None:
         """Whole number, or None."""
@@ -98,24 +101,33 @@ class Header:
         """Keywords of `IDENTITY` that are blank."""
         return [keyword for keyword in IDENTITY if not self.text(keyword)]
 
+    @property
+    def mosaic(self) -> bool:
+        """Whether the image holds several slices side by side, or was cut from one that does."""
+        return is_mosaic(self.values)
+
+    @property
+    def rows_reversed(self) -> bool | None:
+        """Whether the rows are stored upside down; None where that can't be known."""
+        return rows_reversed(self.values)
+
     def split(self) -> list[Header]:
-        """Return the header of each frame, with what the file says of all of them; a single image's is itself."""
-        if not self.frames:
+        """Return the header of each frame, or of each tile of a mosaic, with what the file says of all of them.
+
+        A single image's is itself, and so is that of a mosaic which doesn't say where its tiles lie.
+        """
+        parts: Sequence[Mapping[str, str]] = self.frames
+        if self.mosaic and not parts:
+            try:
+                parts = tiles(self.values)
+            except RefusalError:
+                return [self]
+        if not parts:
             return [self]
         return [
             replace(self, values={**self.values, **values}, frames=(), frame=index)
-            for index, values in enumerate(self.frames)
+            for index, values in enumerate(parts)
         ]
-
-
-# Most texts are the same in all files of a series.
-@lru_cache(maxsize=1 << 12)
-def _numbers(text: str, length: int) -> tuple[float, ...] | None:
-    try:
-        numbers = tuple(float(item) for item in text.split("\\"))
-    except ValueError:
-        return None
-    return numbers if len(numbers) == length and all(map(math.isfinite, numbers)) else None
 
 
 _uid = lru_cache(maxsize=1 << 8)(UID)
@@ -200,7 +212,7 @@ def read_header(path: Path) -> Header | Ignored | None:
 def _scanned(path: Path, file: BinaryIO, size: int) -> Header | Ignored | None:
     """The header of a plain image, the fast way; None for anything that takes more than that."""
     found = scan(file, size, WANTED)
-    if found is None or found.pixels is None:
+    if found is None or found.pixels is None or UIH_FRAMES in found.elements:
         return None
     values = texts(found.elements, "<")
     header = Header(path, values)
@@ -219,7 +231,8 @@ def _parsed(path: Path, file: BinaryIO, size: int) -> Header | Ignored:
     file.seek(0)
     # The wrapper has all that pydicom calls.
     dataset = pydicom.dcmread(cast(BinaryIO, _Bounded(file, size)), stop_before_pixels=True, force=bare)
-    header = Header(path, {**dataset_values(dataset), "TransferSyntaxUID": transfer_syntax(dataset)})
+    values = {**dataset_values(dataset), **tile_positions(dataset), "TransferSyntaxUID": transfer_syntax(dataset)}
+    header = Header(path, values)
     if bare and not (header.text("Modality") or header.text("SOPClassUID")):
         raise InputError("not a DICOM file, whatever its name says", code="unreadable", path=path)
     kind = kind_of_no_scan(header.sop_class_uid, header.text("ImageType"))

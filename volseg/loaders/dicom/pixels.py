@@ -25,6 +25,7 @@ from volseg.loaders.dicom.codec_process import Codecs
 from volseg.loaders.dicom.codecs import Cells, Layout, decode
 from volseg.loaders.dicom.element import Frame, frames
 from volseg.loaders.dicom.header import Header, read_header
+from volseg.loaders.dicom.mosaic import side
 from volseg.loaders.dicom.quiet import quiet
 from volseg.volume import DicomSource, Instance, Source, Volume, Voxels
 
@@ -145,6 +146,7 @@ def _source(images: Sequence[Header]) -> DicomSource:
             sop_class_uid=image.sop_class_uid,
             sop_instance_uid=image.sop_instance_uid,
             frame=image.frame,
+            as_stored=not (image.mosaic or image.rows_reversed),
         )
         for image in images
     )
@@ -216,19 +218,33 @@ def _tasks(
     digests: dict[Path, str],
     codecs: Codecs,
 ) -> Iterator[_Task]:
-    """A task for each file of one image, and for each frame of the others."""
+    """A task for each file of one image or mosaic, and for each frame of the others."""
     wanted: dict[Path, dict[int, tuple[Header, Voxels]]] = {path: {} for path in candidate.files}
     for (path, frame), image, place in zip(candidate.slices, images, array, strict=True):
         wanted[path][frame] = image, place
     for path, places in wanted.items():
-        if (files[path].integer("NumberOfFrames") or 1) == 1:
-            yield partial(_whole_file, *places[0], digests, codecs)
-        else:
+        if (files[path].integer("NumberOfFrames") or 1) > 1:
             yield from _frames_of_file(files[path], places, digests, codecs)
+        elif files[path].mosaic:
+            yield partial(_mosaic_file, files[path], places, digests, codecs)
+        else:
+            yield partial(_whole_file, *places[0], digests, codecs)
 
 
 def _whole_file(image: Header, place: Voxels, digests: dict[Path, str], codecs: Codecs) -> None:
     _fill(_only_frame(image, digests), image, place, codecs)
+
+
+def _mosaic_file(
+    header: Header, places: Mapping[int, tuple[Header, Voxels]], digests: dict[Path, str], codecs: Codecs
+) -> None:
+    layout = Layout.of(header)
+    stored = _values(_only_frame(header, digests), header, layout, codecs)
+    across = side(len(header.split()))
+    for tile, (image, place) in places.items():
+        rows, columns = Layout.of(image).shape
+        row, column = tile // across * rows, tile % across * columns
+        _put(stored[row : row + rows, column : column + columns], image, place)
 
 
 def _only_frame(image: Header, digests: dict[Path, str]) -> Frame:
@@ -256,10 +272,15 @@ def _digest(file: BinaryIO) -> str:
 
 def _fill(frame: Frame, image: Header, place: Voxels, codecs: Codecs) -> None:
     """Put the rescaled values of one frame into its place [row, column]."""
-    layout = Layout.of(image)
-    if layout.shape != place.shape:
+    _put(_values(frame, image, Layout.of(image), codecs), image, place)
+
+
+def _put(stored: Cells, image: Header, place: Voxels) -> None:
+    """Put the rescaled values of stored ones [row, column] into their place, upright."""
+    if stored.shape != place.shape:
         raise InputError("changed since it was found", code="unreadable", path=image.path)
-    stored = _values(frame, image, layout, codecs)
+    if image.rows_reversed:
+        stored = stored[::-1]
     slope, intercept = _rescale(image)
     if place.dtype.kind == "i":
         np.add(stored, int(intercept), out=place, dtype=place.dtype, casting="unsafe")

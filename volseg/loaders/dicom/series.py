@@ -16,6 +16,7 @@ from volseg.loaders import archive
 from volseg.loaders.candidate import Candidate, Ignored
 from volseg.loaders.dicom.codecs import Layout, refused_syntax
 from volseg.loaders.dicom.header import Header
+from volseg.loaders.dicom.mosaic import tiles
 from volseg.loaders.dicom.pet import pet_notes
 from volseg.loaders.dicom.pixels import read, same_image
 from volseg.loaders.dicom.sop_class import class_name, is_projection, is_ultrasound, modality_of
@@ -88,6 +89,8 @@ def _part_candidate(images: list[Header], part: Part, parts: int, notes: list[st
     said = [f"one of {parts} volumes in its series, told apart by {', '.join(part.attributes)}"] if parts > 1 else []
     refused: RefusalError | None = part.refused
     geometry = None
+    if images[0].rows_reversed:
+        said.append("GE's epi_pepolar stored the rows upside down under an unchanged header; they are put upright")
     if part.stack is not None:
         geometry = part.stack.geometry
         said += [*part.stack.notes, *_hints(images, whole=parts == 1)]
@@ -168,7 +171,9 @@ def _check_pixels(headers: Sequence[Header]) -> None:
     """Refuse what makes no volume, whatever its geometry."""
     # The images of a series mostly say the same of their pixels: the first of each kind answers for the others.
     kinds = {tuple(map(header.values.get, _PIXELS)): header for header in reversed(headers)}
-    odd = [header for header in headers if header.problem or header.frames]
+    odd = [
+        header for header in headers if header.problem or header.frames or header.mosaic or header.rows_reversed is None
+    ]
     for header in sorted({id(header): header for header in (*kinds.values(), *odd)}.values(), key=lambda h: h.path):
         name = header.path.name
         kind = class_name(header.sop_class_uid)
@@ -188,8 +193,15 @@ def _check_pixels(headers: Sequence[Header]) -> None:
                 " a slice",
                 code="unsupported",
             )
-        if "MOSAIC" in header.text("ImageType").upper().split("\\"):
-            raise InputError(f"{name}: a mosaic, slices side by side in one image; convert it", code="unsupported")
+        if header.mosaic:
+            _check_mosaic(header)
+        if header.rows_reversed is None:
+            raise GeometryError(
+                f"{name}: GE's epi_pepolar stores the rows of some volumes upside down, and the header doesn't say"
+                " whether of this one (private element 0019,10B3 and TemporalPositionIdentifier); export the series"
+                " anew with these",
+                code="missing-geometry",
+            )
         try:
             Layout.of(header)
         except InputError as error:
@@ -206,6 +218,15 @@ def _shown(paths: Set[Path]) -> dict[Path, str]:
         return {path: path.name for path in paths}
     common = Path(os.path.commonpath([path.parent for path in paths]))
     return {path: relative(path, common) for path in paths}
+
+
+def _check_mosaic(header: Header) -> None:
+    if header.frames:
+        raise InputError(f"{header.path.name}: a mosaic of several frames; convert it", code="unsupported")
+    try:
+        tiles(header.values)
+    except GeometryError as error:
+        raise GeometryError(f"{header.path.name}: {error.reason}", code=error.code) from error
 
 
 def _planes(images: Sequence[Header]) -> list[Plane]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
@@ -10,6 +11,8 @@ from pydicom.charset import convert_encodings, decode_bytes
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
+
+from volseg.loaders.dicom.private import PRIVATE_TAGS, private_values
 
 #: What may tell images at one position apart, the most telling first.
 DISTINGUISHING = (
@@ -27,7 +30,10 @@ DISTINGUISHING = (
     "NominalPercentageOfCardiacPhase",
     "AcquisitionNumber",
     "ConvolutionKernel",
+    "ASLContext",
+    "VasCollapseFlag",
     "DiffusionGradientOrientation",
+    "RTIATimer",
     "AcquisitionDateTime",
     "AcquisitionTime",
     "ContentTime",
@@ -52,6 +58,7 @@ KEYWORDS = (
     "ImagePositionPatient",
     "ImageOrientationPatient",
     "PixelSpacing",
+    "SpacingBetweenSlices",
     "Rows",
     "Columns",
     "NumberOfFrames",
@@ -75,18 +82,23 @@ KEYWORDS = (
 _TAGS = {tag: keyword for keyword in KEYWORDS if (tag := tag_for_keyword(keyword)) is not None}
 #: Value representations, where a file doesn't say them; of two that are possible, the first.
 _VRS = {tag: dictionary_VR(tag)[:2] for tag in _TAGS}
-#: Where scanners of before the standard element keep the b-value: the block's creator, and the element in its block.
-_PRIVATE_B_VALUES = {
-    0x0019100C: (0x00190010, "SIEMENS MR HEADER"),
-    0x00431039: (0x00430010, "GEMS_PARM_01"),
-    0x20011003: (0x20010010, "Philips Imaging DD 001"),
-}
-WANTED = frozenset(_TAGS) | frozenset(_PRIVATE_B_VALUES) | {tag for tag, _ in _PRIVATE_B_VALUES.values()}
+WANTED = frozenset(_TAGS) | PRIVATE_TAGS
 _BINARY = {"US": "H", "SS": "h", "UL": "L", "SL": "l", "FL": "f", "FD": "d"}
 _SEQUENCES = frozenset(("ModalityLUTSequence", "SharedFunctionalGroupsSequence"))
 _CHARSET = 0x00080005
 _LATIN = ("iso8859",)
 _EMPTY_SEQUENCE = b"\xfe\xff\xdd\xe0\0\0\0\0"
+
+
+# Most texts are the same in all files of a series.
+@lru_cache(maxsize=1 << 12)
+def numbers(text: str, length: int) -> tuple[float, ...] | None:
+    """`length` finite numbers that a text holds, separated by backslashes; else None."""
+    try:
+        found = tuple(float(item) for item in text.split("\\"))
+    except ValueError:
+        return None
+    return found if len(found) == length and all(map(math.isfinite, found)) else None
 
 
 def dataset_values(dataset: Dataset) -> dict[str, str]:
@@ -128,9 +140,13 @@ def texts(elements: Mapping[int, tuple[str, bytes]], order: str) -> dict[str, st
             text = _text(_VRS[tag] if vr in ("", "UN") else vr, raw, order, charset)
         if text:
             values[keyword] = text
-    if "DiffusionBValue" not in values and (b_value := _private_b_value(elements, order)):
-        values["DiffusionBValue"] = b_value
-    return values
+
+    def private(vr: str, raw: bytes) -> str:
+        return _text(vr, raw, order, _LATIN)
+
+    mosaic = "MOSAIC" in values.get("ImageType", "").upper()
+    # The standard elements come first.
+    return {**private_values(elements, private, mosaic=mosaic), **values}
 
 
 def _joined(value: str | Sequence[str]) -> str:
@@ -166,14 +182,3 @@ def _text(vr: str, raw: bytes, order: str, charset: tuple[str, ...]) -> str:
         # Reasons and names are one line, and nothing that a terminal obeys.
         text = "".join(letter if letter.isprintable() else " " for letter in text)
     return "\\".join([part.strip() for part in text.split("\\")]).strip("\\") if "\\" in text else text.strip()
-
-
-def _private_b_value(elements: Mapping[int, tuple[str, bytes]], order: str) -> str:
-    for tag, (creator, name) in _PRIVATE_B_VALUES.items():
-        if tag in elements and elements.get(creator, ("", b""))[1].decode("latin-1").strip(" \0") == name:
-            vr, raw = elements[tag]
-            text = _text({0x20011003: "FL"}.get(tag, "IS") if vr in ("", "UN") else vr, raw, order, _LATIN)
-            first = text.split("\\")[0]
-            # GE adds 1e9 to the b-value.
-            return str(int(first) % 10**9) if tag == 0x00431039 and first.isdigit() else first
-    return ""
