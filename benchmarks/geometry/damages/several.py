@@ -49,10 +49,25 @@ def time_points_interleaved(folder: Path) -> Truth:
 
 @row("dicom")
 def time_points_without_identifier(folder: Path) -> Truth:
-    """Two time points, and nothing but InstanceNumber differs between them; their order is a guess."""
-    one, two = _pair("mr", {}, {})
-    _both(folder, (one, two))
-    return refuse("duplicate-slice", also=[[one.image(), two.image()]])
+    """Two time points, and nothing but InstanceNumber differs between them, which goes on volume by volume."""
+    return _both(folder, _pair("mr", {}, {}))
+
+
+@row("dicom")
+def time_points_numbered_at_each_position(folder: Path) -> Truth:
+    """Two time points, and nothing but InstanceNumber differs between them, which goes on position by position."""
+    return _both(folder, _pair("mr", {}, {}), interleaved=True)
+
+
+@row("dicom")
+def time_points_numbered_at_random(folder: Path) -> Truth:
+    """Two time points, and InstanceNumber goes on neither volume by volume nor position by position."""
+    pair = _pair("mr", {}, {})
+    files = [dataset for stack in pair for dataset in stack.files]
+    for number, dataset in enumerate(files):
+        dataset.InstanceNumber = number * 7 % len(files) + 1
+    write(folder, files)
+    return refuse("duplicate-slice")
 
 
 @row("dicom")

@@ -77,6 +77,8 @@ def test_one_volume_stays_one_whatever_its_numbers() -> None:
         ("ImageType", ("ORIGINAL\\PRIMARY\\M\\ND", "ORIGINAL\\PRIMARY\\P\\ND"), ["M", "P"]),
         ("ComplexImageComponent", ("MAGNITUDE", "PHASE"), ["MAGNITUDE", "PHASE"]),
         ("ConvolutionKernel", ("B30f", "B70f"), ["B30f", "B70f"]),
+        ("ASLContext", ("LABEL", "CONTROL"), ["CONTROL", "LABEL"]),
+        ("VasCollapseFlag", ("3", "14"), ["flag14", "flag3"]),
         ("DiffusionGradientOrientation", ("0\\0\\1", "0\\1\\0"), ["direction1", "direction2"]),
         ("DiffusionBValue", ("", "1000"), ["b-none", "b1000"]),
     ],
@@ -123,10 +125,92 @@ def test_times_are_not_enough_where_a_position_lacks_one() -> None:
     assert codes([part]) == ["duplicate-slice"]
 
 
-def test_instance_numbers_and_content_times_tell_nothing_apart() -> None:
-    series = [plane(5.0 * k, InstanceNumber=str(6 * t + k), ContentTime=str(t)) for t in range(2) for k in range(6)]
+def numbered(numbers: Sequence[int], times: int = 2, **tags: Sequence[str]) -> list[Plane]:
+    """Time points one after the other, with the number of each of their images, and its value of each of `tags`."""
+    count = len(numbers) // times
+    return [
+        plane(
+            5.0 * (place % count),
+            f"{place % count}/{place // count}",
+            InstanceNumber=str(number),
+            **{tag: values[place] for tag, values in tags.items()},
+        )
+        for place, number in enumerate(numbers)
+    ]
+
+
+def by_volume(times: int, count: int, first: int = 1) -> list[int]:
+    return list(range(first, first + times * count))
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        by_volume(3, 4),
+        by_volume(3, 4, first=100),
+        [3 * k + t for t in range(3) for k in range(4)],  # position by position
+        [4 * t + 3 - k for t in range(3) for k in range(4)],  # from the other end
+        [t for t in range(3) for _ in range(4)],  # one number a volume, as the tiles of a mosaic have
+    ],
+)
+def test_volumes_by_the_order_of_their_numbers_alone(numbers: list[int]) -> None:
+    series = numbered(numbers, times=3)
+    parts = split_planes(series[::-1])
+    assert names(parts) == ["volume1", "volume2", "volume3"]
+    for number, part in enumerate(parts):
+        assert [series[::-1][index].name for index in part.indices] == [f"{k}/{number}" for k in range(4)]
+        assert part.attributes == ("the order of InstanceNumber alone",)
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        [1, 2, 3, 4, 5, 6, 7, 9],  # one is absent
+        [1, 2, 3, 4, 5, 6, 7, 7],
+        [1, 3, 5, 7, 8, 6, 4, 2],  # one volume upwards, in turns with one downwards
+        [1, 2, 7, 8, 3, 4, 5, 6],
+        [7 * place % 8 for place in (0, 3, 1, 2, 5, 4, 7, 6)],
+    ],
+)
+def test_numbers_that_can_mean_several_things(numbers: list[int]) -> None:
+    (part,) = split_planes(numbered(numbers))
+    assert codes([part]) == ["duplicate-slice"]
+
+
+def test_numbers_are_nothing_where_a_position_lacks_an_image() -> None:
+    (part,) = split_planes(numbered(by_volume(2, 4))[:-1])
+    assert codes([part]) == ["duplicate-slice"]
+
+
+def test_numbers_mix_no_b_values() -> None:
+    b_values = ["0", "0", "0", "0", "0", "0", "1000", "1000"]
+    (part,) = split_planes(numbered(by_volume(2, 4), DiffusionBValue=b_values))
+    assert codes([part]) == ["duplicate-slice"]
+
+
+def test_what_the_files_say_comes_before_their_numbers() -> None:
+    # The second b-value lies between the two volumes of the first.
+    b_values = [*["0"] * 4, *["1000"] * 4, *["0"] * 4]
+    parts = split_planes(numbered(by_volume(3, 4), times=3, DiffusionBValue=b_values))
+    assert names(parts) == ["volume1", "volume2", "volume3"]
+    parts = split_planes(numbered(by_volume(3, 4), times=3, DiffusionBValue=sorted(b_values)))
+    assert names(parts) == ["b0-volume1", "b0-volume2", "b1000"]
+
+
+def test_content_times_tell_nothing_apart() -> None:
+    series = [plane(5.0 * k, ContentTime=str(t)) for t in range(2) for k in range(6)]
     (part,) = split_planes(series)
     assert codes([part]) == ["duplicate-slice"]
+
+
+def test_times_mix_no_b_values() -> None:
+    series = [
+        plane(5.0 * k, AcquisitionTime=str(10 * t + k), DiffusionBValue=str(1000 * (t == (k > 1))))
+        for t in range(2)
+        for k in range(4)
+    ]
+    # By their b-values, and not by their times.
+    assert names(split_planes(series)) == ["b0", "b1000"]
 
 
 def test_a_complete_echo_is_usable_beside_one_with_a_gap() -> None:

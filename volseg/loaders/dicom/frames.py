@@ -23,6 +23,7 @@ _GROUPS: Mapping[str, Mapping[str, str]] = {
     },
     "MREchoSequence": {"EffectiveEchoTime": "EchoTime"},
     "MRTimingAndRelatedParametersSequence": {"FlipAngle": "FlipAngle"},
+    "MRArterialSpinLabelingSequence": {"ASLContext": "ASLContext"},
     "MRModifierSequence": {"InversionTimes": "InversionTime"},
     "MRDiffusionSequence": {"DiffusionBValue": "DiffusionBValue"},
     "MRImageFrameTypeSequence": {"FrameType": "ImageType", "ComplexImageComponent": "ComplexImageComponent"},

@@ -1,8 +1,8 @@
 """One DICOM series to the volumes that it really holds. Pure geometry and tags: no files, no pydicom.
 
 A scanner puts echoes, time points, b-values, magnitude and phase, or several orientations under one series UID. Images
-are told apart by what the files say, never by the order of their numbers. Where what they say doesn't give whole
-volumes, the series stays together, and is refused with the reason.
+are told apart by what the files say, and by the order of their numbers only where that can mean one thing. Where what
+they say doesn't give whole volumes, the series stays together, and is refused with the reason.
 """
 
 from __future__ import annotations
@@ -38,6 +38,8 @@ _TELLING: Mapping[str, str] = {
     "NominalPercentageOfCardiacPhase": "phase",
     "AcquisitionNumber": "acq",
     "ConvolutionKernel": "",
+    "ASLContext": "",
+    "VasCollapseFlag": "flag",
     "DiffusionGradientOrientation": "direction",
 }
 #: Those whose values never mix in one volume: other values are another image of the same slice.
@@ -49,9 +51,14 @@ _CONTRAST = (
     "KVP",
     "ConvolutionKernel",
     "ComplexImageComponent",
+    "ASLContext",
 )
+#: Nor do the values of these where volumes are told apart by times or numbers.
+_UNIFORM = (*_CONTRAST, "VasCollapseFlag", "DiffusionGradientOrientation")
 #: Those that differ from slice to slice inside one volume: only their order at each position counts.
-_TIMES = ("TriggerTime", "AcquisitionDateTime", "AcquisitionTime")
+_TIMES = ("TriggerTime", "RTIATimer", "AcquisitionDateTime", "AcquisitionTime")
+#: How volumes are told apart that differ in nothing but the numbers of their images.
+_NUMBERS = "the order of InstanceNumber alone"
 _VIEWS = {"R": "sagittal", "L": "sagittal", "A": "coronal", "P": "coronal", "S": "axial", "I": "axial"}
 
 
@@ -174,6 +181,7 @@ def _resolved(planes: Sequence[Plane], group: Sequence[int]) -> list[Part]:
         return (
             _split(planes, group, tuple(_TELLING), strict=True)
             or _by_times(planes, group)
+            or _by_numbers(planes, group)
             or _split(planes, group, tuple(_TELLING), strict=False)
             or [whole]
         )
@@ -256,7 +264,9 @@ def _finished(planes: Sequence[Plane], members: list[int], rest: tuple[str, ...]
         return [whole]
     assert whole.refused is not None
     if whole.refused.code == "duplicate-slice":
-        return _split(planes, members, rest, strict=strict) or _by_times(planes, members)
+        return (
+            _split(planes, members, rest, strict=strict) or _by_times(planes, members) or _by_numbers(planes, members)
+        )
     return [] if strict else [whole]
 
 
@@ -293,6 +303,46 @@ def _sortable(value: str) -> tuple[int, float, str]:
 
 def _by_times(planes: Sequence[Plane], group: Sequence[int]) -> list[Part]:
     """Time points by the order of their times at each position, where every position has equally many; else none."""
+    places = _places(planes, group)
+    for key in _TIMES if places else ():
+        ranked = [sorted(place, key=lambda index: _sortable(planes[index].tags.get(key, ""))) for place in places]
+        different = all(
+            len({planes[index].tags.get(key, "") for index in place} - {""}) == len(place) for place in places
+        )
+        if different and (parts := _volumes(planes, list(zip(*ranked, strict=True)), "time", key)):
+            return parts
+    return []
+
+
+def _by_numbers(planes: Sequence[Plane], group: Sequence[int]) -> list[Part]:
+    """Volumes by InstanceNumber, where every position has equally many images; else none.
+
+    Either all images of a volume have one number, as tiles of a mosaic do, or the numbers are consecutive and go
+    volume by volume, or position by position, from one end of the stack to the other: no two of these can hold at
+    once, and numbers that were given in another order are most unlikely to.
+    """
+    places = _places(planes, group)
+    numbers = {index: planes[index].tags.get("InstanceNumber", "") for index in group}
+    if not places or not all(number.isdigit() for number in numbers.values()):
+        return []
+    place_of = {index: place for place, members in enumerate(places) for index in members}
+    order = sorted(group, key=lambda index: (int(numbers[index]), place_of[index]))
+    first, last, several = int(numbers[order[0]]), int(numbers[order[-1]]), len(places[0])
+    by_volume = [order[start : start + len(places)] for start in range(0, len(order), len(places))]
+    if len(set(numbers.values())) == len(order) == last - first + 1:
+        ways = [by_volume, [order[start::several] for start in range(several)]]
+    else:
+        ways = [by_volume] if all(len({numbers[index] for index in volume}) == 1 for volume in by_volume) else []
+    along = list(range(len(places)))
+    for volumes in ways:
+        taken = [[place_of[index] for index in volume] for volume in volumes]
+        if all(way == along for way in taken) or all(way == along[::-1] for way in taken):
+            return _volumes(planes, volumes, "volume", _NUMBERS)
+    return []
+
+
+def _places(planes: Sequence[Plane], group: Sequence[int]) -> list[list[int]]:
+    """Indices of the images at each position, ascending; none where positions have different numbers of them."""
     normal = _normal(planes[group[0]])
     if normal is None:
         return []
@@ -303,20 +353,16 @@ def _by_times(planes: Sequence[Plane], group: Sequence[int]) -> list[Part]:
         if before is None or along[now] - along[before] > SAME_POSITION_MM:
             places.append([])
         places[-1].append(group[int(now)])
-    if len({len(place) for place in places}) != 1 or len(places) < 2:
+    return places if len({len(place) for place in places}) == 1 and len(places) > 1 else []
+
+
+def _volumes(planes: Sequence[Plane], groups: Sequence[Sequence[int]], name: str, key: str) -> list[Part]:
+    """Groups as parts called `name` and their number, if each is a volume of images of one kind; else none."""
+    mixed = any(len({planes[index].tags.get(tag, "") for index in group}) > 1 for group in groups for tag in _UNIFORM)
+    parts = [] if mixed else [_stack(planes, group) for group in groups]
+    if not all(part.stack is not None for part in parts):
         return []
-    for key in _TIMES:
-        ranked = [sorted(place, key=lambda index: _sortable(planes[index].tags.get(key, ""))) for place in places]
-        different = all(
-            len({planes[index].tags.get(key, "") for index in place} - {""}) == len(place) for place in places
-        )
-        if different:
-            parts = [_stack(planes, point) for point in zip(*ranked, strict=True)]
-            if all(part.stack is not None for part in parts):
-                return [
-                    Part(part.indices, (f"time{number}",), (key,), part.stack) for number, part in enumerate(parts, 1)
-                ]
-    return []
+    return [Part(part.indices, (f"{name}{number}",), (key,), part.stack) for number, part in enumerate(parts, 1)]
 
 
 def _shape_names(planes: Sequence[Plane], group: Sequence[int], groups: Sequence[Sequence[int]]) -> tuple[str, ...]:
