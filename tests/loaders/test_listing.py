@@ -399,3 +399,12 @@ def test_segmentations_of_a_bids_data_set_are_no_scans(tmp_path: Path) -> None:
     found = find(tmp_path)
     assert [candidate.path for candidate in found.candidates] == [alone, scan]
     assert [item.reason for item in found.ignored] == ["labels of sub-01_T1w.nii.gz"] * 3
+
+
+@pytest.mark.parametrize("name", ["scan.nii.gz", "scan.nii", "slice.dcm", "scan.nrrd", "scan.mha"])
+def test_a_git_lfs_pointer_is_called_so(tmp_path: Path, name: str) -> None:
+    digest = "4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393"
+    (tmp_path / name).write_text(f"version https://git-lfs.github.com/spec/v1\noid sha256:{digest}\nsize 12345\n")
+    (candidate,) = find(tmp_path).candidates
+    assert candidate.code == "unreadable"
+    assert "git lfs pull" in (candidate.reason or "")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from volseg.errors import InputError, RefusalError
+from volseg.loaders import archive
 from volseg.loaders.candidate import Candidate, Ignored
 from volseg.loaders.dicom import pixels
 from volseg.loaders.dicom.header import Header, read_header
@@ -16,8 +18,29 @@ from volseg.text import digest8
 Found = Header | Ignored | Candidate
 
 
+#: What a file starts with that Git LFS left in place of a large one, and how long it is at most.
+_POINTER = b"version https://git-lfs.github.com/spec/"
+_POINTER_BYTES = 1024
+
+
 def classify(path: Path) -> Found:
     """Tell the file of an image, the header of a DICOM file and anything else apart, by headers alone."""
+    found = _classified(path)
+    if isinstance(found, Candidate) and found.code == "unreadable" and _is_pointer(path):
+        reason = "a Git LFS pointer in place of the file itself; run 'git lfs pull' in its repository"
+        return replace(found, reason=reason)
+    return found
+
+
+def _is_pointer(path: Path) -> bool:
+    try:
+        with archive.open_binary(path) as file:
+            return archive.size_of(path) <= _POINTER_BYTES and file.read(len(_POINTER)) == _POINTER
+    except (OSError, InputError):
+        return False
+
+
+def _classified(path: Path) -> Found:
     if (named := format_of(path)) is not None:
         return named.describe(path)
     if (header := pair_header(path)) is not None and is_pair(path):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from pydicom.dataset import Dataset
-from pydicom.uid import generate_uid
+from pydicom.uid import VLWholeSlideMicroscopyImageStorage, generate_uid
 
 from tests.dicom_files import Array, lps_affine, rotation, voxels
 from tests.dicom_objects import enhanced_mr, items, save
@@ -196,3 +196,29 @@ def test_one_series_over_two_files(tmp_path: Path) -> None:
         ("b", 1),
     ]
     assert_array_equal(candidate.load().array, array)
+
+
+def test_a_slide_without_groups_of_its_frames_is_no_volume(tmp_path: Path) -> None:
+    dataset = enhanced_mr(voxels(SHAPE), lps_affine())
+    dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = VLWholeSlideMicroscopyImageStorage
+    dataset.Modality = "SM"
+    del dataset.PerFrameFunctionalGroupsSequence
+    candidate = only(write(tmp_path, dataset))
+    assert candidate.code == "not-3d"
+    assert "Microscopy" in (candidate.reason or "")
+
+
+def test_a_reason_names_the_label_that_differs(tmp_path: Path) -> None:
+    def label(frame: Dataset, second: int) -> None:
+        frame.MRArterialSpinLabelingSequence = items(ASLContext=["LABEL", "CONTROL"][second])
+
+    array = voxels(SHAPE)
+    dataset = with_two(array, label)
+    study = find(write(tmp_path, dataset))
+    assert [candidate.name.rsplit("-", 1)[1] for candidate in study.candidates] == ["CONTROL", "LABEL"]
+    assert_array_equal(study.candidates[1].load().array, array)
+    # Where it doesn't make two volumes, it is what is named.
+    frames_of(dataset)[0].MRArterialSpinLabelingSequence = items(ASLContext="M_ZERO_SCAN")
+    candidate = only(write(tmp_path, dataset))
+    assert candidate.code == "duplicate-slice"
+    assert "differing in ASLContext" in (candidate.reason or "")

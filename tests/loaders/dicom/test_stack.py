@@ -143,6 +143,28 @@ def test_distances_that_are_no_multiple_are_varying() -> None:
     assert code_of(upright(0, 1, 2, 4.5))[0] == "varying-spacing"
 
 
+@pytest.mark.parametrize(
+    ("heights", "code", "said"),
+    [
+        ((0, 5, 10, 15, 22, 29), "varying-spacing", "2 blocks, 4 slices every 5 mm from s0 to s3, 3 slices every 7 mm"),
+        ((0, 5, 10, 15, 25, 35), "missing-slice", "2 blocks, 4 slices every 5 mm from s0 to s3, 3 slices every 10 mm"),
+        # A step of its own between the two.
+        ((0, 5, 10, 16, 23, 30), "varying-spacing", "2 blocks, 3 slices every 5 mm from s0 to s2, 3 slices every 7 mm"),
+    ],
+)
+def test_blocks_of_two_spacings_are_both_named(heights: tuple[float, ...], code: str, said: str) -> None:
+    found, reason = code_of(upright(*heights))
+    assert found == code
+    assert said in reason
+    assert "give the files of one block" in reason
+
+
+@pytest.mark.parametrize("heights", [(0, 5, 10, 18, 23, 28, 33), (0, 5, 10, 20, 25, 30), (0, 5, 10, 17, 19, 24)])
+def test_other_uneven_slices_are_no_blocks(heights: tuple[float, ...]) -> None:
+    # Two halves of one spacing with an odd step between, and steps without any order.
+    assert "2 blocks" not in code_of(upright(*heights))[1]
+
+
 def test_a_slice_aside_is_varying() -> None:
     stack = planes([(0, 0, 0), (0, 0.5, 1), (0, 0, 2)])
     code, reason = code_of(stack)

@@ -30,7 +30,7 @@ from volseg.loaders.dicom.header_scan import scan
 from volseg.loaders.dicom.mosaic import is_mosaic, tile_positions, tiles
 from volseg.loaders.dicom.polarity import rows_reversed
 from volseg.loaders.dicom.private import UIH_FRAMES
-from volseg.loaders.dicom.sop_class import class_name, kind_of_no_scan, references
+from volseg.loaders.dicom.sop_class import class_name, is_projection, kind_of_no_scan, references
 from volseg.loaders.dicom.values import IDENTITY, WANTED, dataset_values, numbers, texts
 
 #: What a file without its pixels has as its problem.
@@ -244,7 +244,9 @@ def _parsed(path: Path, file: BinaryIO, size: int) -> Header | Ignored:
             pixels = file.tell()
             problem = _pixel_problem(file, header, size)
         if not _is_other_object(header, problem):
-            return replace(header, problem=problem, frames=frame_values(dataset), pixels=pixels)
+            # Of an image in projection they say nothing that would be read, and a slide's needn't be there.
+            frames = () if is_projection(header.sop_class_uid) else frame_values(dataset)
+            return replace(header, problem=problem, frames=frames, pixels=pixels)
         kind = f"{class_name(header.sop_class_uid).removesuffix(' Storage')}, no image"
     return Ignored(path, f"DICOM {kind}", refers_to=references(dataset))
 

@@ -5,6 +5,7 @@ Positions and directions here are DICOM's: LPS+ millimetres.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -201,7 +202,8 @@ def _check_gaps(planes: Sequence[Plane], distances: Floats) -> None:
     ]
     shown = ", ".join(gaps[:3]) + (f" and {len(gaps) - 3} more places" if len(gaps) > 3 else "")
     raise GeometryError(
-        f"slices every {usual:.4g} mm with {int((times - 1).sum())} absent: {shown}; fetch the whole series again",
+        f"slices every {usual:.4g} mm with {int((times - 1).sum())} absent"
+        + (_blocks(planes, distances) or f": {shown}; fetch the whole series again"),
         code="missing-slice",
     )
 
@@ -224,7 +226,8 @@ def _check_even(planes: Sequence[Plane], positions: Floats, step: Floats) -> lis
         raise GeometryError(
             f"slices are not evenly spaced: {np.linalg.norm(steps[odd]):.4g} mm from {planes[odd].name} to"
             f" {planes[odd + 1].name}, usually {np.linalg.norm(usual):.4g} mm, and up to {worst:.3g} mm off an even"
-            f" grid ({_allowed(spacing):.3g} mm is evened out); resample the series to even slices",
+            f" grid ({_allowed(spacing):.3g} mm is evened out)"
+            + (_blocks(planes, np.linalg.norm(steps, axis=1)) or "; resample the series to even slices"),
             code="varying-spacing",
         )
     if worst > ROUNDING_MM + 1e-9:
@@ -246,6 +249,26 @@ def _rounding_explains(positions: Floats, step: Floats) -> bool:
     between, slices = along[second] - along[first], second - first
     unit_mm = 0.1 * float(np.abs(direction).sum())
     return bool(((between - unit_mm) / slices).max() <= ((between + unit_mm) / slices).min() + 1e-9)
+
+
+def _blocks(planes: Sequence[Plane], distances: Floats) -> str:
+    """What to say of slices in blocks of an even spacing each, as a head's base and vertex have; else nothing."""
+    changes = np.flatnonzero(np.abs(np.diff(distances)) > _allowed(float(distances.min()))) + 1
+    ends = [0, *changes.tolist(), len(distances)]
+    runs = [(first, last) for first, last in itertools.pairwise(ends) if last - first > 1]
+    spacings = [distances[first] for first, _ in runs]
+    # One step between two blocks belongs to neither; two blocks of one spacing are a stack with a gap.
+    if (
+        len(runs) < 2
+        or np.abs(np.diff(spacings)).min() <= _allowed(min(spacings))
+        or sum(last - first for first, last in runs) + len(runs) - 1 < len(distances)
+    ):
+        return ""
+    blocks = [
+        f"{last - first + 1} slices every {distances[first]:.4g} mm from {planes[first].name} to {planes[last].name}"
+        for first, last in runs
+    ]
+    return f": {len(runs)} blocks, {', '.join(blocks)}; give the files of one block, in a folder of their own"
 
 
 def _tilt(step: Floats, normal: Floats, slices: int) -> float:
