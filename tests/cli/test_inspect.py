@@ -24,9 +24,9 @@ def study(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(path: Path, *, json: bool = False, tree: bool = False) -> int:
+def run(path: Path, *, json: bool = False, tree: bool = False, all_volumes: bool = False) -> int:
     try:
-        inspect(path, json=json, tree=tree)
+        inspect(path, json=json, tree=tree, all_volumes=all_volumes)
     except typer.Exit as end:
         return end.exit_code
     return 0
@@ -132,3 +132,36 @@ def test_markup_in_a_description_is_text(tmp_path: Path, capsys: pytest.CaptureF
     write_series(tmp_path / "[bold]x", edit=put(ImagesInAcquisition=9))
     run(tmp_path, tree=True)
     assert "[bold]x/" in capsys.readouterr().out
+
+
+def time_points(folder: Path, count: int) -> Path:
+    for time in range(count):
+        edit = put(SeriesInstanceUID="1.2.3", TemporalPositionIdentifier=time + 1)
+        write_series(folder, voxels((5, 4, 4)) + 100 * time, seed="fmri", edit=edit, name=f"{time}-{{}}.dcm".format)
+    return folder
+
+
+def test_volumes_of_a_long_series_share_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = time_points(tmp_path, 30)
+    assert run(folder) == 0
+    shown = capsys.readouterr().out
+    assert "and 29 more volumes of its series" in " ".join(shown.split())
+    assert "--all" in shown
+    assert len(shown.splitlines()) < 20
+    assert run(folder, all_volumes=True) == 0
+    listed = capsys.readouterr().out
+    assert sum("usable" in line for line in listed.splitlines()) == 30
+    assert "more volumes" not in listed
+
+
+def test_a_few_volumes_have_a_line_each_and_so_has_one_that_differs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(time_points(tmp_path / "few", 4))
+    assert sum("usable" in line for line in capsys.readouterr().out.splitlines()) == 4
+    folder = time_points(tmp_path / "long", 12)
+    (folder / "7-1.dcm").unlink()
+    assert run(folder) == 1
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "and 10 more volumes" in shown
+    assert "refused (missing-slice)" in shown

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json as json_format
 import sys
+from collections import Counter, defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 MANY = 500
 #: Least width of output that goes to a file.
 NARROW = 80
+#: Volumes of one series that are alike have a line each up to this many.
+FEW = 4
 _KINDS = {"dicom": "-", "nifti": "NIfTI", "nrrd": "NRRD", "metaimage": "Meta"}
 
 
@@ -27,6 +31,9 @@ def inspect(
     path: Annotated[Path, typer.Argument(help="A NIfTI file, a DICOM series, a study folder, or a folder of these.")],
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of the table.")] = False,
     tree: Annotated[bool, typer.Option("--tree", help="Also show in which folder each image lies.")] = False,
+    all_volumes: Annotated[
+        bool, typer.Option("--all", help="Show each volume of a long series on a line of its own.")
+    ] = False,
 ) -> None:
     """Show the images in PATH, their geometry, and whether each can be segmented or why not."""
     from volseg.loaders import find
@@ -41,7 +48,7 @@ def inspect(
     if json:
         print(as_json(listing))
     else:
-        _print_tables(listing, tree)
+        _print_tables(listing, tree, all_volumes)
     if not listing.candidates:
         print(f"volseg: {_shown(str(path))}: no image that volseg reads", file=sys.stderr)
     if not listing.candidates or not all(candidate.usable for candidate in listing.candidates):
@@ -59,16 +66,19 @@ def as_json(listing: Listing) -> str:
     return json_format.dumps(content, indent=2, allow_nan=False)
 
 
-def _print_tables(listing: Listing, tree: bool) -> None:
+def _print_tables(listing: Listing, tree: bool, all_volumes: bool) -> None:
     from rich.console import Console
 
     console = Console(highlight=False, markup=False, emoji=False)
     if not console.is_terminal:
         # Whoever reads a file or a pipe has no terminal to fold lines: long names must stay whole.
         console.width = max(console.width, NARROW)
-    if listing.candidates:
-        _print_table(listing, console)
-        _print_remarks(listing, console)
+    groups = _groups(listing.candidates, few=len(listing.candidates) if all_volumes else FEW)
+    if groups:
+        _print_table(groups, console)
+        _print_remarks(groups, console)
+        if len(groups) < len(listing.candidates):
+            console.print("volumes of a series that are alike share a line (--all gives each its own)")
     if tree:
         _print_tree(listing, console)
     elif listing.ignored:
@@ -76,7 +86,26 @@ def _print_tables(listing: Listing, tree: bool) -> None:
         console.print(f"{count} other {'file' if count == 1 else 'files'} ignored (--tree lists them)")
 
 
-def _print_table(listing: Listing, console: Console) -> None:
+def _groups(candidates: Sequence[Candidate], few: int) -> list[list[Candidate]]:
+    """Candidates that share a line: more than `few` of one series with one grid and one verdict."""
+    alike: dict[tuple[object, ...], list[Candidate]] = defaultdict(list)
+    for candidate in candidates:
+        alike[candidate.series_uid or candidate.name, candidate.path, candidate.code, *_row(candidate)[1:]].append(
+            candidate
+        )
+    groups = []
+    for group in alike.values():
+        groups += [group] if len(group) > few else [[candidate] for candidate in group]
+    place = {id(candidate): number for number, candidate in enumerate(candidates)}
+    return sorted(groups, key=lambda group: place[id(group[0])])
+
+
+def _name(group: Sequence[Candidate]) -> str:
+    first, others = group[0].name, len(group) - 1
+    return f"{first} and {others} more volumes of its series" if others else first
+
+
+def _print_table(groups: Sequence[Sequence[Candidate]], console: Console) -> None:
     from rich import box
     from rich.table import Table
 
@@ -88,8 +117,8 @@ def _print_table(listing: Listing, console: Console) -> None:
     table.add_column("axes", no_wrap=True)
     table.add_column("slices", justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
-    for candidate in listing.candidates:
-        table.add_row(*_row(candidate))
+    for group in groups:
+        table.add_row(_name(group), *_row(group[0])[1:])
     console.print(table)
 
 
@@ -109,19 +138,26 @@ def _row(candidate: Candidate) -> tuple[str, ...]:
     )
 
 
-def _print_remarks(listing: Listing, console: Console) -> None:
+def _print_remarks(groups: Sequence[Sequence[Candidate]], console: Console) -> None:
     """Reasons and notes, a line each that is folded under its own indent."""
     from rich.padding import Padding
 
-    for candidate in listing.candidates:
-        remarks = [f"refused ({candidate.code}): {candidate.reason}"] if candidate.reason else []
-        remarks += [f"note: {note}" for note in candidate.notes]
+    said = False
+    for group in groups:
+        remarks = Counter(remark for candidate in group for remark in _remarks(candidate))
         if remarks:
-            console.print(candidate.name)
-            for remark in remarks:
-                console.print(Padding(_shown(remark), (0, 0, 0, 2)))
-    if any(candidate.reason or candidate.notes for candidate in listing.candidates):
+            console.print(_name(group))
+        for remark, times in remarks.items():
+            where = f" ({times} of {len(group)} volumes)" if times < len(group) else ""
+            console.print(Padding(_shown(remark + where), (0, 0, 0, 2)))
+        said = said or bool(remarks)
+    if said:
         console.print()
+
+
+def _remarks(candidate: Candidate) -> list[str]:
+    reasons = [f"refused ({candidate.code}): {candidate.reason}"] if candidate.reason else []
+    return [*reasons, *(f"note: {note}" for note in candidate.notes)]
 
 
 def _print_tree(listing: Listing, console: Console) -> None:
