@@ -257,6 +257,38 @@ def test_another_frame_of_reference_is_refused(series: list[Path], tmp_path: Pat
     assert alone.voxel_counts() == {1: 8}
 
 
+def in_a_random_frame(rt: Dataset, series: Sequence[Path], slices: Sequence[int]) -> Dataset:
+    """As rt-utils up to 1.2 writes it: the frame is random, each contour names the slice it was drawn on."""
+    headers = headers_of(series)
+    rt.FrameOfReferenceUID = rt.StructureSetROISequence[0].ReferencedFrameOfReferenceUID = "1.2.826.0.1.3680043.8.498.7"
+    for drawn, k in zip(rt.ROIContourSequence[0].ContourSequence, slices, strict=True):
+        drawn.ContourImageSequence = items(
+            ReferencedSOPClassUID=headers[k].SOPClassUID, ReferencedSOPInstanceUID=headers[k].SOPInstanceUID
+        )
+    return rt
+
+
+def test_a_random_frame_of_reference_where_contours_name_the_images(series: list[Path], tmp_path: Path) -> None:
+    regions = {"a": [(1, RECTANGLE), (2, RECTANGLE)]}
+    rt = in_a_random_frame(structures(series, regions), series, [1, 2])
+    read = load_labels(save(rt, tmp_path / "rt.dcm"), image_of(series))
+    whole = load_labels(save(structures(series, regions), tmp_path / "other.dcm"), image_of(series))
+    assert np.array_equal(read.array, whole.array)
+    assert "frame of reference" in notes_of(read)
+
+
+@pytest.mark.parametrize("slices", [[2, 1], [1, 1], [3, 3]])
+def test_a_contour_that_names_another_slice_is_refused(series: list[Path], tmp_path: Path, slices: list[int]) -> None:
+    rt = in_a_random_frame(structures(series, {"a": [(1, RECTANGLE), (2, RECTANGLE)]}), series, slices)
+    assert refused(rt, series, tmp_path).code == "mixed-frame"
+
+
+def test_a_contour_that_names_an_image_of_another_series_is_refused(series: list[Path], tmp_path: Path) -> None:
+    rt = in_a_random_frame(structures(series, {"a": [(1, RECTANGLE)]}), series, [1])
+    contour(rt).ContourImageSequence[0].ReferencedSOPInstanceUID = "1.2.3.4"
+    assert refused(rt, series, tmp_path).code == "mixed-frame"
+
+
 def contour(rt: Dataset) -> Dataset:
     first: Dataset = rt.ROIContourSequence[0].ContourSequence[0]
     return first

@@ -27,10 +27,14 @@ _CLOSED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
 
 @dataclass(frozen=True)
 class _Structure:
-    """One region of interest: its label, its closed contours (N, 3) in LPS mm, its frame, and what is left out."""
+    """One region of interest: its label, its closed contours (N, 3) in LPS mm, its frame, and what is left out.
+
+    `images` are the SOP instance UIDs that each contour says it was drawn on.
+    """
 
     label: Label
     contours: tuple[Floats, ...]
+    images: tuple[frozenset[str], ...]
     frame: str
     others: Counter[str]
 
@@ -55,7 +59,13 @@ def read_rtstruct(path: Path, image: Volume, names: Sequence[str] | None = None)
         taken = [structure for structure in kept if structure.contours and canvas.takes(structure.label.value)]
         axis = _slice_axis((contour for structure in taken for contour in structure.contours), image.geometry)
         for structure in taken:
-            check_frame(structure.frame, image, path)
+            if _drawn_on(structure, axis, image):
+                canvas.note(
+                    "the frame of reference is another than the image's (older rt-utils write a random one);"
+                    " each contour names the image's slice that it lies in, and is taken"
+                )
+            else:
+                check_frame(structure.frame, image, path)
             _paint(canvas, structure, axis, image.geometry, path)
         return canvas.finish(image)
 
@@ -81,14 +91,16 @@ def _structures(dataset: Dataset, path: Path) -> list[_Structure]:
         region, drawn = regions[number], contours.get(number, Dataset())
         name = element_text(region, "ROIName") or f"region {number}"
         colour = numbers(drawn.get("ROIDisplayColor"), 3)
-        closed, others = _contours(drawn, name, path)
+        closed, images, others = _contours(drawn, name, path)
         label = Label(
             value=value,
             name=name,
             colour=any_colour(value) if colour is None else _rgb(colour),
             code=codes.get(number),
         )
-        structures.append(_Structure(label, closed, element_text(region, "ReferencedFrameOfReferenceUID"), others))
+        structures.append(
+            _Structure(label, closed, images, element_text(region, "ReferencedFrameOfReferenceUID"), others)
+        )
     return structures
 
 
@@ -97,9 +109,31 @@ def _rgb(colour: Floats) -> tuple[int, int, int]:
     return red, green, blue
 
 
-def _contours(drawn: Dataset, name: str, path: Path) -> tuple[tuple[Floats, ...], Counter[str]]:
-    """Closed contours, each once, and the number of others by type."""
+def _drawn_on(structure: _Structure, axis: int, image: Volume) -> bool:
+    """Whether a region in another frame of reference than the image names the image's own slices, and lies in them.
+
+    A contour that names an instance of the very series was drawn on it, whatever the frame of reference says. One that
+    names another slice than it lies in is none of this.
+    """
+    dicom = image.source.dicom
+    if dicom is None or axis != 2 or structure.frame in ("", dicom.frame_of_reference_uid):
+        return False
+    places: dict[str, set[int]] = defaultdict(set)
+    for k, instance in enumerate(dicom.instances):
+        places[instance.sop_instance_uid].add(k)
+    for contour, named in zip(structure.contours, structure.images, strict=True):
+        k = round(float(np.median(image.geometry.world_to_voxel(ras_from_lps(contour))[:, axis])))
+        if not named or any(k not in places.get(uid, ()) for uid in named):
+            return False
+    return True
+
+
+def _contours(
+    drawn: Dataset, name: str, path: Path
+) -> tuple[tuple[Floats, ...], tuple[frozenset[str], ...], Counter[str]]:
+    """Closed contours, each once, the images that each names, and the number of the other contours by type."""
     closed: dict[bytes, Floats] = {}
+    images: dict[bytes, frozenset[str]] = {}
     others: Counter[str] = Counter()
     for item in drawn.get("ContourSequence") or ():
         kind = element_text(item, "ContourGeometricType")
@@ -118,7 +152,9 @@ def _contours(drawn: Dataset, name: str, path: Path) -> tuple[tuple[Floats, ...]
             raise InputError(f"a contour of {name!r} is damaged: it lies nowhere", code="unreadable", path=path)
         # The same contour again is no hole.
         closed[points.tobytes()] = points.reshape(-1, 3)
-    return tuple(closed.values()), others
+        named = (element_text(one, "ReferencedSOPInstanceUID") for one in item.get("ContourImageSequence") or ())
+        images[points.tobytes()] = frozenset(named)
+    return tuple(closed.values()), tuple(images.values()), others
 
 
 def _plane_distances_mm(geometry: Geometry) -> Floats:
