@@ -10,7 +10,7 @@ from pydicom.dataset import Dataset
 #: Most frames of one file.
 MOST_FRAMES = 100_000
 #: Functional groups that are looked at, and by the keywords in them the classic ones that say the same.
-_GROUPS: Mapping[str, Mapping[str, str]] = {
+GROUPS: Mapping[str, Mapping[str, str]] = {
     "PlanePositionSequence": {"ImagePositionPatient": "ImagePositionPatient"},
     "PlaneOrientationSequence": {"ImageOrientationPatient": "ImageOrientationPatient"},
     "PixelMeasuresSequence": {"PixelSpacing": "PixelSpacing", "SliceThickness": "SliceThickness"},
@@ -43,6 +43,8 @@ _GROUPS: Mapping[str, Mapping[str, str]] = {
         "ImageType": "ImageType",
     },
 }
+#: Of diffusion, the sequence and the element in it that hold a gradient's direction.
+DIRECTIONS, DIRECTION = "DiffusionGradientDirectionSequence", "DiffusionGradientOrientation"
 
 
 def frame_values(dataset: Dataset) -> tuple[Mapping[str, str], ...]:
@@ -65,14 +67,14 @@ def frame_values(dataset: Dataset) -> tuple[Mapping[str, str], ...]:
 
 def _flat(groups: Dataset) -> dict[str, str]:
     values: dict[str, str] = {}
-    for group, keywords in _GROUPS.items():
+    for group, keywords in GROUPS.items():
         for item in list(groups.get(group) or [])[:1]:
             for theirs, ours in keywords.items():
                 if text := _text(item.get(theirs)):
                     values[ours] = text
-            directions = item.get("DiffusionGradientDirectionSequence") if group == "MRDiffusionSequence" else None
+            directions = item.get(DIRECTIONS) if group == "MRDiffusionSequence" else None
             for direction in list(directions or [])[:1]:
-                values["DiffusionGradientOrientation"] = _text(direction.get("DiffusionGradientOrientation"))
+                values[DIRECTION] = _text(direction.get(DIRECTION))
     return values
 
 

@@ -25,13 +25,23 @@ from pydicom.uid import (
 from volseg.errors import InputError, RefusalError
 from volseg.loaders import archive
 from volseg.loaders.candidate import Ignored
+from volseg.loaders.dicom.frame_scan import scan_frames
 from volseg.loaders.dicom.frames import frame_values
-from volseg.loaders.dicom.header_scan import scan
+from volseg.loaders.dicom.header_scan import Scan, scan
 from volseg.loaders.dicom.mosaic import is_mosaic, tile_positions, tiles
 from volseg.loaders.dicom.polarity import rows_reversed
 from volseg.loaders.dicom.private import UIH_FRAMES
 from volseg.loaders.dicom.sop_class import class_name, is_projection, kind_of_no_scan, references
-from volseg.loaders.dicom.values import IDENTITY, WANTED, dataset_values, numbers, texts
+from volseg.loaders.dicom.values import (
+    FRAME_GROUPS,
+    IDENTITY,
+    SHARED_GROUPS,
+    WANTED,
+    dataset_values,
+    numbers,
+    texts,
+    value_text,
+)
 
 #: What a file without its pixels has as its problem.
 NO_PIXELS = "the file ends before its pixel data; copy it again"
@@ -216,12 +226,25 @@ def _scanned(path: Path, file: BinaryIO, size: int) -> Header | Ignored | None:
         return None
     values = texts(found.elements, "<")
     header = Header(path, values)
-    if "SharedFunctionalGroupsSequence" in values or (header.integer("NumberOfFrames") or 1) > 1:
-        return None
     if kind_of_no_scan(header.sop_class_uid, values.get("ImageType", "")) is not None:
         return None
+    if "SharedFunctionalGroupsSequence" in values or (header.integer("NumberOfFrames") or 1) > 1:
+        frames = _scanned_frames(header, found)
+        if frames is None:
+            return None
+        header = replace(header, frames=frames)
     file.seek(found.pixels)
     return replace(header, problem=_pixel_problem(file, header, size), pixels=found.pixels)
+
+
+def _scanned_frames(header: Header, found: Scan) -> tuple[Mapping[str, str], ...] | None:
+    """What each frame of an enhanced object says; None where that takes more than a look at the bytes."""
+    if FRAME_GROUPS not in found.elements or is_projection(header.sop_class_uid):
+        return None
+    (said, shared), (also, each) = (found.elements.get(tag, ("", b"")) for tag in (SHARED_GROUPS, FRAME_GROUPS))
+    if not {said, also} <= {"", "SQ"}:
+        return None
+    return scan_frames(shared, each, header.integer("NumberOfFrames") or 1, explicit=found.explicit, text=value_text)
 
 
 def _parsed(path: Path, file: BinaryIO, size: int) -> Header | Ignored:

@@ -16,7 +16,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, Imp
 
 #: How much of a file is read at first, and by how much more when its header is longer.
 FIRST_BYTES = 1 << 15
-MORE = 8
+MORE = 32
 #: Longest header that is walked.
 LONGEST_HEADER = 1 << 25
 #: Sequences inside sequences that are walked.
@@ -25,7 +25,7 @@ DEEPEST = 16
 _UNDEFINED = 0xFFFFFFFF
 #: So many elements that nothing is wanted of are passed over as one where another file has the same.
 RUN = 8
-_ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
+ITEM, ITEM_END, SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _FIRST_PIXELS = 0x7FE00008
 _PIXELS = frozenset((0x7FE00008, 0x7FE00009, 0x7FE00010))
 _SYNTAX = 0x00020010
@@ -37,6 +37,10 @@ _SHORT = frozenset(
 _EXPLICIT = struct.Struct("<HH2sH").unpack_from
 _IMPLICIT = struct.Struct("<HHL").unpack_from
 _LENGTH = struct.Struct("<L").unpack_from
+#: The same with the tag's four bytes as one number, and what these are of the marks of sequences.
+_MARK = struct.Struct("<LL").unpack_from
+_SHORT_MARK = struct.Struct("<L2sH").unpack_from
+_ITEM_MARK, _ITEM_END_MARK, _SEQUENCE_END_MARK = 0xE000FFFE, 0xE00DFFFE, 0xE0DDFFFE
 
 
 @dataclass(frozen=True)
@@ -49,10 +53,13 @@ class Scan:
         By tag: the value representation (empty in implicit encoding) and the bytes.
     pixels
         Offset of the pixel data element in the file, None where the header ends without one.
+    explicit
+        Whether elements state their value representation.
     """
 
     elements: Mapping[int, tuple[str, bytes]]
     pixels: int | None
+    explicit: bool
 
 
 _NAMES = {b"": "", **{vr: vr.decode() for vr in _LONG | _SHORT}}
@@ -61,11 +68,11 @@ _NAMES = {b"": "", **{vr: vr.decode() for vr in _LONG | _SHORT}}
 _RUNS: dict[tuple[int, bool], tuple[bytes, int]] = {}
 
 
-class _OddError(Exception):
+class OddError(Exception):
     """Not what this reads."""
 
 
-class _ShortError(Exception):
+class ShortError(Exception):
     """The header goes on behind the bytes that were read."""
 
 
@@ -90,28 +97,28 @@ def scan(file: BinaryIO, size: int, wanted: frozenset[int]) -> Scan | None:
     while True:
         try:
             return _file(data, wanted, whole=len(data) >= size)
-        except _ShortError:
+        except ShortError:
             if len(data) >= min(size, LONGEST_HEADER):
                 return None
             data += file.read((MORE - 1) * len(data))
-        except (_OddError, struct.error, RecursionError):
+        except (OddError, struct.error, RecursionError):
             return None
 
 
 def _file(data: bytes, wanted: frozenset[int], *, whole: bool) -> Scan:
     if data[128:132] != b"DICM":
-        raise _OddError
+        raise OddError
     elements: dict[int, tuple[str, bytes]] = {}
     start, _ = _walk(data, 132, wanted | {_SYNTAX}, elements, explicit=True, whole=whole, group=0x0002)
     syntax = elements.get(_SYNTAX, ("", b""))[1].rstrip(b" \0").decode("ascii", "replace")
     if syntax in ("", DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian):
-        raise _OddError
+        raise OddError
     explicit = syntax != ImplicitVRLittleEndian
     if not explicit and data[start + 4 : start + 6] in _SHORT | _LONG:
         # It says implicit and isn't: pydicom finds out.
-        raise _OddError
+        raise OddError
     _, pixels = _walk(data, start, wanted, elements, explicit=explicit, whole=whole, group=None)
-    return Scan(elements, pixels)
+    return Scan(elements, pixels, explicit)
 
 
 def _walk(
@@ -145,7 +152,7 @@ def _walk(
             elif vr in _SHORT:
                 position += 8
             else:
-                raise _OddError
+                raise OddError
         else:
             high, low, length = _IMPLICIT(data, position)
             vr = b""
@@ -155,13 +162,13 @@ def _walk(
             if tag in _PIXELS:
                 return head, head
             # Tags ascend in a well-formed file; groups behind the pixel data hold nothing that counts.
-            raise _OddError
+            raise OddError
         if length == _UNDEFINED:
-            after = _skip_items(data, position, explicit=explicit and vr != b"UN", depth=0)
+            after = skip_items(data, position, explicit=explicit and vr != b"UN", depth=0)
         else:
             after = position + length
             if after > end:
-                raise _ShortError
+                raise ShortError
         if tag in wanted:
             elements[tag] = (_NAMES[vr], data[position:after])
             if passed > 1:
@@ -176,47 +183,78 @@ def _walk(
         position = after
     if position == end and whole:
         return position, None
-    raise _ShortError
+    raise ShortError
 
 
-def _skip_items(data: bytes, position: int, *, explicit: bool, depth: int) -> int:
-    """Offset behind the items of a sequence of undefined length."""
-    if depth > DEEPEST:
-        raise _OddError
-    while True:
-        if position + 8 > len(data):
-            raise _ShortError
-        high, low, length = _IMPLICIT(data, position)
-        tag = high << 16 | low
-        position += 8
-        if tag == _SEQUENCE_END:
-            return position
-        if tag != _ITEM:
-            raise _OddError
-        position = position + length if length != _UNDEFINED else _skip_elements(data, position, explicit, depth)
+def skip_items(data: bytes, position: int, *, explicit: bool, depth: int) -> int:
+    """Offset behind the items of a sequence of undefined length.
+
+    One loop for all that is inside each other, because scanners nest thousands of elements in a frame. `level` is even
+    between the items of a sequence and odd among the elements of an item; what states its length is jumped over.
+    """
+    level = 2 * depth
+    first = level
+    try:
+        while True:
+            if level > 2 * DEEPEST:
+                raise OddError
+            if not level & 1:
+                mark, length = _MARK(data, position)
+                position += 8
+                if mark == _ITEM_MARK and length == _UNDEFINED:
+                    level += 1
+                elif mark == _ITEM_MARK:
+                    position += length
+                elif mark != _SEQUENCE_END_MARK:
+                    raise OddError
+                elif level == first:
+                    return position
+                else:
+                    level -= 1
+                continue
+            mark, vr, length = _SHORT_MARK(data, position)
+            if mark == _ITEM_END_MARK:
+                position += 8
+                level -= 1
+                continue
+            if not explicit:
+                vr, (length,) = b"", _LENGTH(data, position + 4)
+                position += 8
+            elif vr in _SHORT:
+                position += 8 + length
+                continue
+            elif vr in _LONG:
+                (length,) = _LENGTH(data, position + 8)
+                position += 12
+            else:
+                raise OddError
+            if length != _UNDEFINED:
+                position += length
+            elif vr == b"UN":
+                position = skip_items(data, position, explicit=False, depth=level // 2 + 1)
+            else:
+                level += 1
+    except struct.error as error:
+        raise ShortError from error
 
 
-def _skip_elements(data: bytes, position: int, explicit: bool, depth: int) -> int:
-    """Offset behind the elements of an item of undefined length."""
-    while True:
-        if position + 8 > len(data):
-            raise _ShortError
-        high, low, length = _IMPLICIT(data, position)
-        tag = high << 16 | low
-        if tag == _ITEM_END:
-            return position + 8
-        vr = data[position + 4 : position + 6] if explicit else b""
-        position += 8
-        if explicit and vr in _LONG:
-            if position + 4 > len(data):
-                raise _ShortError
-            (length,) = _LENGTH(data, position)
-            position += 4
-        elif explicit:
-            if vr not in _SHORT:
-                raise _OddError
-            length >>= 16
-        if length == _UNDEFINED:
-            position = _skip_items(data, position, explicit=explicit and vr != b"UN", depth=depth + 1)
-        else:
-            position += length
+def element(data: bytes, position: int, *, explicit: bool) -> tuple[int, bytes, int, int | None]:
+    """Tag, value representation (empty if implicit), offset of the value and its length (None if undefined)."""
+    if position + 8 > len(data):
+        raise ShortError
+    high, low, length = _IMPLICIT(data, position)
+    tag = high << 16 | low
+    if tag in (ITEM, ITEM_END, SEQUENCE_END):
+        return tag, b"", position + 8, None if length == _UNDEFINED else length
+    vr = data[position + 4 : position + 6] if explicit else b""
+    position += 8
+    if explicit and vr in _LONG:
+        if position + 4 > len(data):
+            raise ShortError
+        (length,) = _LENGTH(data, position)
+        position += 4
+    elif explicit:
+        if vr not in _SHORT:
+            raise OddError
+        length >>= 16
+    return tag, vr, position, None if length == _UNDEFINED else length

@@ -82,11 +82,14 @@ KEYWORDS = (
 _TAGS = {tag: keyword for keyword in KEYWORDS if (tag := tag_for_keyword(keyword)) is not None}
 #: Value representations, where a file doesn't say them; of two that are possible, the first.
 _VRS = {tag: dictionary_VR(tag)[:2] for tag in _TAGS}
-WANTED = frozenset(_TAGS) | PRIVATE_TAGS
+#: The sequences of functional groups, of all frames and of each.
+SHARED_GROUPS, FRAME_GROUPS = 0x52009229, 0x52009230
+WANTED = frozenset(_TAGS) | PRIVATE_TAGS | {SHARED_GROUPS, FRAME_GROUPS}
 _BINARY = {"US": "H", "SS": "h", "UL": "L", "SL": "l", "FL": "f", "FD": "d"}
 _SEQUENCES = frozenset(("ModalityLUTSequence", "SharedFunctionalGroupsSequence"))
 _CHARSET = 0x00080005
-_LATIN = ("iso8859",)
+#: Character set of a file that says none.
+LATIN = ("iso8859",)
 _EMPTY_SEQUENCE = b"\xfe\xff\xdd\xe0\0\0\0\0"
 
 
@@ -120,8 +123,11 @@ def dataset_values(dataset: Dataset) -> dict[str, str]:
             elif element is not None and tag in _TAGS:
                 # What pydicom had to look at for itself.
                 value = element.value
-                text = str(value or "") if element.VM < 2 else "\\".join(map(str, value))
-                read[_TAGS[tag]] = text if element.VR != "SQ" else "1" if len(value) else ""
+                if element.VR == "SQ":
+                    text = "1" if len(value) else ""
+                else:
+                    text = str(value or "") if element.VM < 2 else "\\".join(map(str, value))
+                read[_TAGS[tag]] = text
     little = dataset.original_encoding[1] is not False
     return {keyword: text for keyword, text in (texts(elements, "<" if little else ">") | read).items() if text}
 
@@ -137,12 +143,12 @@ def texts(elements: Mapping[int, tuple[str, bytes]], order: str) -> dict[str, st
         if keyword in _SEQUENCES:
             text = "1" if raw and raw[:8] != _EMPTY_SEQUENCE else ""
         else:
-            text = _text(_VRS[tag] if vr in ("", "UN") else vr, raw, order, charset)
+            text = value_text(_VRS[tag] if vr in ("", "UN") else vr, raw, order, charset)
         if text:
             values[keyword] = text
 
     def private(vr: str, raw: bytes) -> str:
-        return _text(vr, raw, order, _LATIN)
+        return value_text(vr, raw, order, LATIN)
 
     mosaic = "MOSAIC" in values.get("ImageType", "").upper()
     # The standard elements come first.
@@ -157,14 +163,15 @@ def _joined(value: str | Sequence[str]) -> str:
 def _charset(raw: bytes) -> tuple[str, ...]:
     said = raw.decode("ascii", "replace").strip(" \0")
     try:
-        return tuple(convert_encodings(said.split("\\"))) if said else _LATIN
+        return tuple(convert_encodings(said.split("\\"))) if said else LATIN
     except LookupError:
-        return _LATIN
+        return LATIN
 
 
 # Most values are the same in all files of a series.
 @lru_cache(maxsize=1 << 14)
-def _text(vr: str, raw: bytes, order: str, charset: tuple[str, ...]) -> str:
+def value_text(vr: str, raw: bytes, order: str = "<", charset: tuple[str, ...] = LATIN) -> str:
+    """Text of a value, given its value representation, bytes, their order, and the character sets of its file."""
     if vr in _BINARY:
         code = _BINARY[vr]
         size = struct.calcsize(order + code)
