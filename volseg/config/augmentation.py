@@ -37,18 +37,20 @@ class AugmentationConfig(Section):
     """
 
     rotation_probability: Probability = 0.2
-    """Of a rotation."""
+    """Probability of a rotation."""
     rotation_degrees: Annotated[tuple[Degrees, Degrees, Degrees], BeforeValidator(for_all_axes)] = (15.0, 15.0, 15.0)
-    """Largest rotation about D, H and W, or one number for all. In millimetres: shapes stay as they are whatever the
-    spacing."""
+    """Largest rotation about D, H and W, or one number for all. The patch is rotated in millimetres: shapes stay as
+    they are whatever the spacing.
+    """
     scaling_probability: Probability = 0.2
-    """Of a change of size."""
+    """Probability of a change of size."""
     scaling_range: Factors = (0.7, 1.4)
     """Smallest and largest factor."""
     scaling_together: bool = False
-    """The same factor along all axes."""
+    """Whether the factor is the same along all axes."""
     elastic_probability: Probability = 0.0
-    """Of an elastic deformation: a cubic B-spline between random displacements of points on a coarse grid."""
+    """Probability of an elastic deformation: a cubic B-spline between random displacements of points on a coarse grid.
+    """
     elastic_spacing_mm: Positive = 32.0
     """Distance of these points."""
     elastic_displacement_mm: Annotated[float, Field(ge=0)] = 6.0
@@ -59,33 +61,33 @@ class AugmentationConfig(Section):
     """Pairs of values in the training labels, such as left and right kidney, that change places in a flip along the
     axis from left to right."""
     bias_field_probability: Probability = 0.0
-    """Of a smooth change of brightness over the patch, as a coil's sensitivity makes it."""
+    """Probability of a smooth change of brightness over the patch, as a coil's sensitivity makes it."""
     bias_field_range: Factors = (0.7, 1.4)
-    """Smallest and largest factor, of what is above the patch's lowest value."""
+    """Smallest and largest factor on what is above the patch's lowest value."""
     noise_probability: Probability = 0.1
-    """Of Gaussian noise."""
+    """Probability of Gaussian noise."""
     noise_std: Annotated[float, Field(ge=0)] = 0.1
     """Largest standard deviation of the noise, in units of the normalised image."""
     blur_probability: Probability = 0.1
-    """Of a Gaussian blur."""
+    """Probability of a Gaussian blur."""
     blur_sigma: Factors = (0.5, 1.0)
     """Smallest and largest sigma, in voxels."""
     brightness_probability: Probability = 0.15
-    """Of a multiplied brightness."""
+    """Probability of a multiplied brightness."""
     brightness_range: Factors = (0.75, 1.25)
     """Smallest and largest factor."""
     contrast_probability: Probability = 0.15
-    """Of a change of contrast about the patch's mean."""
+    """Probability of a change of contrast about the patch's mean."""
     contrast_range: Factors = (0.75, 1.25)
     """Smallest and largest factor."""
     low_resolution_probability: Probability = 0.0
-    """Of a loss of resolution: the nearest voxels of a coarser grid, brought back by a cubic spline."""
+    """Probability of a loss of resolution: the nearest voxels of a coarser grid, brought back by a cubic spline."""
     low_resolution_range: Annotated[tuple[Share, Share], AfterValidator(ascending)] = (0.5, 1.0)
     """Smallest and largest size of the coarser grid, as a share of the patch's."""
     inverted_gamma_probability: Probability = 0.0
-    """Of a gamma curve of the negative image."""
+    """Probability of a gamma curve of the negative image."""
     gamma_probability: Probability = 0.15
-    """Of a gamma curve."""
+    """Probability of a gamma curve."""
     gamma_range: Factors = (0.7, 1.5)
     """Smallest and largest exponent."""
 

@@ -14,19 +14,21 @@ class IntensityConfig(Section):
     """How voxel values become network input."""
 
     scheme: Literal["zscore", "fixed", "minmax", "none"] = "zscore"
-    """zscore: minus the case's mean, over its standard deviation. fixed: the same with `mean` and `std`. minmax: minus
-    the case's minimum, over its range. none: as it is."""
+    """Normalisation. zscore: minus the case's mean, over its standard deviation. fixed: the same with `mean` and `std`.
+    minmax: minus the case's minimum, over its range. none: as it is.
+    """
     clip_percentiles: Quantiles | None = None
-    """Clip to these quantiles (0 to 1) of the case first."""
+    """Quantiles (0 to 1) of the case that its values are clipped to first."""
     clip: Range | None = None
-    """Clip to these values first."""
+    """Values that the case is clipped to first."""
     mean: float = 0.0
     """Mean for `fixed`."""
     std: Annotated[float, Field(gt=0)] = 1.0
     """Standard deviation for `fixed`."""
     use_mask: bool = False
-    """With zscore: take mean and standard deviation of the content alone, and leave 0 outside. Content is where a
-    channel isn't 0, and the holes in it."""
+    """Whether zscore takes mean and standard deviation of the content alone, and leaves 0 outside. Content is where a
+    channel isn't 0, and the holes in it.
+    """
 
     @model_validator(mode="after")
     def _mask_for_zscore(self) -> Self:
@@ -45,11 +47,12 @@ class ChannelConfig(Section):
     description: Pattern | None = None
     """Regular expression, in any case, that occurs in the Series Description, such as "flair.*reg"."""
     sequence: Pattern | None = None
-    """The same for what the headers say of the sequence: Protocol Name, Sequence Name, Pulse Sequence Name, Scanning
-    Sequence and Sequence Variant, in this order."""
+    """Regular expression for what the headers say of the sequence: Protocol Name, Sequence Name, Pulse Sequence Name,
+    Scanning Sequence and Sequence Variant, in this order.
+    """
 
     intensity: IntensityConfig | None = None
-    """How this channel's values become network input; as the recipe's `intensity` says unless given."""
+    """Normalisation of this channel's values; the recipe's `intensity` unless given."""
 
     @field_validator("modalities")
     @classmethod
@@ -63,13 +66,16 @@ class ResamplingConfig(Section):
     image_order: Literal[1, 3] = 3
     """Degree of the spline for images: 1 is linear, 3 cubic. The result is clipped to the range of the input."""
     separate_axis: Literal["never", "auto", "always"] = "never"
-    """Along the axis of the largest spacing take the nearest slice, and interpolate within slices only. auto: where
-    the largest spacing of the scan, or else of the model's grid, is more than three times the smallest. always: along
-    the scan's. Never where two axes share the largest spacing."""
+    """Rule for the axis of the largest spacing, along which the nearest slice is taken, so that interpolation stays
+    within slices. auto: where the largest spacing of the scan, or else of the model's grid, is more than three times
+    the smallest. always: along the scan's. Never where two axes share the largest spacing.
+    """
     scheme: Literal["input", "image"] = "input"
-    """input: the normalised crop is resampled, its outer edges stay in place, and logits are interpolated back. image,
-    as TotalSegmentator does: the scan is resampled before crop and normalisation, the centres of its outermost voxels
-    stay in place, values are cut to integers, and labels are brought back by the nearest voxel; it is linear."""
+    """Order of the steps. input: the normalised crop is resampled, its outer edges stay in place, and logits are
+    interpolated back. image, as TotalSegmentator does: the scan is resampled before crop and normalisation, the centres
+    of its outermost voxels stay in place, values are cut to integers, and labels are brought back by the nearest voxel;
+    it is linear.
+    """
 
     @model_validator(mode="after")
     def _images_are_linear(self) -> Self:

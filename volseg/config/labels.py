@@ -41,8 +41,9 @@ class LabelConfig(Section):
     modifier: CodeConfig | None = None
     """Coded modifier of the property type, such as "Anterior"."""
     members: tuple[int, ...] = ()
-    """With a sigmoid output: the values in the training labels that make up this region, where regions overlap; its
-    own value unless given."""
+    """Values in the training labels that make up this region, with a sigmoid output, where regions overlap; its own
+    value unless given.
+    """
 
     def label(self) -> Label:
         """Return the label as the rest of volseg takes it."""

@@ -13,7 +13,7 @@ class CrossEntropyTerm(Section):
     """kind: cross_entropy. Of the classes (softmax), or of each region by itself (sigmoid)."""
 
     kind: Literal["cross_entropy"]
-    """Which loss."""
+    """Name of the loss."""
     weight: Positive = 1.0
     """Factor of this term."""
 
@@ -22,41 +22,41 @@ class FocalTerm(Section):
     """kind: focal. Cross-entropy in which voxels that the network is sure of weigh less."""
 
     kind: Literal["focal"]
-    """Which loss."""
+    """Name of the loss."""
     weight: Positive = 1.0
     """Factor of this term."""
     gamma: Annotated[float, Field(ge=1)] = 2.0
-    """A voxel weighs (1 - p) to this power, p being what the network gives the right class."""
+    """Exponent of a voxel's weight, (1 - p) to this power, p being what the network gives the right class."""
 
 
 class OverlapTerm(Section):
     """kind: dice or generalised_dice. The latter weighs each class by 1 over its squared volume."""
 
     kind: Literal["dice", "generalised_dice"]
-    """Which loss."""
+    """Name of the loss."""
     weight: Positive = 1.0
     """Factor of this term."""
     over: Literal["batch", "sample"] = "batch"
-    """batch: voxels of all patches are counted together. sample: each patch has a loss of its own."""
+    """Voxels that are counted together. batch: those of all patches. sample: each patch has a loss of its own."""
     background: bool = False
-    """With softmax: whether the background counts as a class."""
+    """Whether the background counts as a class, with softmax."""
 
 
 class TverskyTerm(Section):
     """kind: tversky. Dice in which the two errors have weights of their own; 0.5 and 0.5 is Dice."""
 
     kind: Literal["tversky"]
-    """Which loss."""
+    """Name of the loss."""
     weight: Positive = 1.0
     """Factor of this term."""
     over: Literal["batch", "sample"] = "batch"
-    """As for dice."""
+    """Voxels that are counted together, as for dice."""
     background: bool = False
-    """As for dice."""
+    """Whether the background counts as a class, as for dice."""
     false_positives: Positive = 0.3
-    """Weight of what is marked and shouldn't be."""
+    """Weight of voxels that are marked and shouldn't be."""
     false_negatives: Positive = 0.7
-    """Weight of what is missed."""
+    """Weight of voxels that are missed."""
 
 
 LossTerm = Annotated[CrossEntropyTerm | FocalTerm | OverlapTerm | TverskyTerm, Field(discriminator="kind")]

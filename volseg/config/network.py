@@ -23,8 +23,9 @@ class NetworkConfig(Section):
     decoder_convolutions: tuple[Count, ...] = ()
     """Convolutions of each stage on the way up, which has one stage fewer; as `convolutions` unless given."""
     encoder: Literal["convolutions", "residual_blocks"] = "convolutions"
-    """What `convolutions` counts on the way down: residual_blocks are pairs of convolutions with a shortcut (ResNet-D),
-    behind a first convolution of their own."""
+    """Units that `convolutions` counts on the way down: residual_blocks are pairs of convolutions with a shortcut
+    (ResNet-D), behind a first convolution of their own.
+    """
     downsampling: Literal["max_pool", "strided"] = "max_pool"
     """Max pooling, or a stride in the stage's first convolution."""
     upsampling: Literal["transposed", "interpolation"] = "transposed"
@@ -34,11 +35,11 @@ class NetworkConfig(Section):
     groups: Annotated[int, Field(ge=1)] = 8
     """Groups of group normalisation."""
     epsilon: Positive = 1e-5
-    """Added to the variance in the normalisation."""
+    """Number that is added to the variance in the normalisation."""
     affine: bool = True
-    """Scale and shift each channel after the normalisation."""
+    """Whether each channel is scaled and shifted after the normalisation."""
     bias: bool | None = None
-    """Bias in every convolution; null: only where no normalisation takes it away, and in the upsampling."""
+    """Whether every convolution has a bias; null: only where no normalisation takes it away, and in the upsampling."""
     activation: Literal["relu", "leaky_relu"] = "leaky_relu"
     """Activation behind each normalisation."""
     slope: Annotated[float, Field(ge=0)] = 0.01
@@ -46,13 +47,13 @@ class NetworkConfig(Section):
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of channels dropped in training."""
     residual: bool = False
-    """Add each stage's input to its output."""
+    """Whether each stage's input is added to its output."""
     deep_supervision: bool = True
-    """In training, also compare the outputs of the lower decoder stages with the labels."""
+    """Whether training also compares the outputs of the lower decoder stages with the labels."""
     initialisation: Literal["he", "xavier"] = "he"
     """Initial weights: He (normal, for rectifiers) or Xavier (uniform)."""
     gradient_checkpointing: bool = False
-    """Compute activations again in the backward pass: less memory, more time."""
+    """Whether activations are computed again in the backward pass: less memory, more time."""
 
     @model_validator(mode="after")
     def _stages(self) -> Self:

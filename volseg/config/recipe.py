@@ -30,13 +30,13 @@ class PostprocessRule(Section):
     """What is done to one label of a mask, in this order."""
 
     label: int
-    """Its value."""
+    """The label's value."""
     largest_component: bool = False
-    """Keep only the largest connected component."""
+    """Whether only the largest connected component is kept."""
     min_volume_ml: Annotated[float, Field(ge=0)] = 0.0
-    """Remove components smaller than this."""
+    """Volume below which a component is removed."""
     fill_holes: bool = False
-    """Fill background that the label encloses."""
+    """Whether background that the label encloses is filled."""
 
 
 class Recipe(Section):
@@ -47,14 +47,15 @@ class Recipe(Section):
     version: str = "1.0"
     """Version of the model."""
     description: str = ""
-    """What it segments, in what."""
+    """A sentence for people: what the model segments, in which scans."""
     channels: Annotated[tuple[ChannelConfig, ...], Field(min_length=1)]
     """Input channels, in their order."""
     labels: Annotated[tuple[LabelConfig, ...], Field(min_length=1)]
     """Labels, in ascending order of value; with a sigmoid output, in the order of the network's outputs."""
     output: Literal["softmax", "sigmoid"] = "softmax"
-    """softmax: a voxel has one label. sigmoid: labels are regions that may overlap, and later ones paint over earlier
-    ones in the mask."""
+    """Kind of the network's output. softmax: a voxel has one label. sigmoid: labels are regions that may overlap, and
+    later ones paint over earlier ones in the mask.
+    """
     orientation: str = "RAS"
     """Directions in which D, H and W grow (three axcodes), or the file's own axes in an order such as stored-KJI."""
     spacing_mm: Spacing | None = None
@@ -62,11 +63,11 @@ class Recipe(Section):
     window: Triple
     """Size of the patches in training and of the sliding window, along D, H, W."""
     intensity: IntensityConfig = IntensityConfig()
-    """How voxel values become network input, where a channel doesn't say so itself."""
+    """Normalisation of voxel values, where a channel doesn't say so itself."""
     crop: Literal["none", "nonzero"] = "none"
-    """nonzero: the network sees the box alone in which a channel isn't 0; all outside it is background."""
+    """Box that the network sees. nonzero: the one in which a channel isn't 0; all outside it is background."""
     resampling: ResamplingConfig = ResamplingConfig()
-    """How scans are put on the model's grid."""
+    """Way in which scans are put on the model's grid."""
     network: NetworkConfig = NetworkConfig()
     """The U-Net."""
     tile_step: Annotated[float, Field(gt=0, le=1)] = 0.5
@@ -74,9 +75,9 @@ class Recipe(Section):
     mirroring: MirroringConfig = MirroringConfig()
     """Mirrored passes."""
     postprocess: tuple[PostprocessRule, ...] = ()
-    """What is done to the mask, label by label."""
+    """Rules for the mask, label by label."""
     training: TrainingConfig = TrainingConfig()
-    """How the network is trained."""
+    """Choices of the training."""
 
     @field_validator("orientation")
     @classmethod

@@ -23,8 +23,9 @@ class TrainingConfig(Section):
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     """Largest learning rate."""
     optimiser: Literal["adamw", "adam", "sgd", "rmsprop", "muon"] = "adamw"
-    """sgd has Nesterov's momentum. muon makes the singular values of each step of a hidden layer's kernel alike, and is
-    adamw for the other weights."""
+    """Optimiser: sgd has Nesterov's momentum. muon makes the singular values of each step of a hidden layer's kernel
+    alike, and is adamw for the other weights.
+    """
     momentum: Annotated[float, Field(gt=0, lt=1)] = 0.9
     """Momentum of sgd and rmsprop, of which nnU-Net's is 0.99, and of muon, where 0.95 is usual."""
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
@@ -32,22 +33,26 @@ class TrainingConfig(Section):
     weight_decay: Annotated[float, Field(ge=0)] = 1e-2
     """Weight decay: with adamw by itself, with the others as a part of the gradient."""
     decayed: Literal["all", "kernels"] = "all"
-    """What weight decay is applied to; kernels: to no bias, and to no scale or shift of a normalisation."""
+    """Weights that weight decay is applied to; kernels: no bias, and no scale or shift of a normalisation."""
     accumulated_batches: Count = 1
     """Batches a step, one after the other: the gradient of a larger batch in the memory of one. A loss over the batch
-    is that of each."""
+    is computed for each of them.
+    """
     warmup_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.05
     """Share of the steps in which the learning rate rises linearly; with one_cycle, along half a cosine."""
     schedule: Literal["cosine", "polynomial", "one_cycle", "constant"] = "cosine"
-    """How it falls afterwards; the polynomial's power is 0.9. one_cycle starts from 1/25 of the largest rate, and ends
-    at 1/250000 of it."""
+    """Fall of the learning rate after the warmup; the polynomial's power is 0.9. one_cycle starts from 1/25 of the
+    largest rate, and ends at 1/250000 of it.
+    """
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Decay of an exponential moving average of the weights, which then is what is validated and kept; 0: none."""
     gradient_clip: Annotated[float, Field(gt=0)] = 12.0
     """Largest norm of the gradient."""
     precision: TrainingPrecision = "auto"
-    """What the network computes in; weights, loss and optimiser are fp32 in each. auto: on a CPU bf16 where it computes
-    in that itself, else fp32; on a GPU bf16 where it does, else fp16, whose loss is scaled. fp16 is for GPUs alone."""
+    """Number format that the network computes in; weights, loss and optimiser are fp32 in each. auto: on a CPU bf16 where it
+    computes in that itself, else fp32; on a GPU bf16 where it does, else fp16, whose loss is scaled. fp16 is for GPUs
+    alone.
+    """
     loss: Annotated[tuple[LossTerm, ...], Field(min_length=1)] = (
         OverlapTerm(kind="dice"),
         CrossEntropyTerm(kind="cross_entropy"),
@@ -57,10 +62,11 @@ class TrainingConfig(Section):
     """Weight of each output in every term, in their order: with softmax, the background comes first. Equal unless
     given."""
     boundary_weight: Annotated[float, Field(ge=0)] = 0.0
-    """How much more than 1 a voxel at the surface of a label weighs in cross-entropy and focal loss."""
+    """Further weight, beyond 1, of a voxel at the surface of a label in cross-entropy and focal loss."""
     boundary_sigma_mm: Positive = 2.0
-    """The further weight falls off with the distance from the surface as a Gaussian of this width does. It is in voxels
-    where the recipe has no spacing."""
+    """Width of the Gaussian by which the further weight falls off with the distance from the surface. It is in voxels
+    where the recipe has no spacing.
+    """
     ignored_label: Annotated[int, Field(ge=1, le=65535)] | None = None
     """Value in the training labels of voxels that nobody judged: they are left out of the loss, of the choice of
     patches and of validation."""
@@ -70,12 +76,13 @@ class TrainingConfig(Section):
     foreground_fraction: Probability = 0.5
     """Share of patches centred on a voxel of a label; the rest is anywhere."""
     balance: Literal["case", "label"] = "case"
-    """What such patches have equally many of. case: cases, and in each one those of its labels. label: labels, each
-    from the cases that hold it, however few these are."""
+    """Units that such patches have equally many of. case: cases, and in each one those of its labels. label: labels,
+    each from the cases that hold it, however few these are.
+    """
     validations: Annotated[int, Field(ge=1)] = 10
     """Validations over the run, the last at its end (where a fold is held out)."""
     patience: Annotated[int, Field(ge=1)] | None = None
-    """Stop early after this many validations without a better one."""
+    """Validations without a better one after which training stops early."""
     held_out: tuple[str, ...] = ()
     """Names of cases that are never trained on nor validated with: they are kept for a test."""
     folds: Annotated[int, Field(ge=2)] = 5
