@@ -84,24 +84,27 @@ class CaseResult(_Part):
 
     case: str
     status: Status
-    code: str | None = Field(None, description="One word for why, a key of volseg.errors.CODES.")
+    code: str | None = Field(None, description="Word for the reason, a key of volseg.errors.CODES.")
     reason: str | None = Field(None, description="A sentence on why.")
     source: SourceResult = SourceResult()
     geometry: GeometryResult | None = None
     volseg: str = Field("", description="Version that wrote this.")
     model: ModelIdentity = ModelIdentity()
     options: Settings = Settings()
-    engine: str | None = Field(None, description="What ran the network; null: it didn't run.")
+    engine: str | None = Field(None, description="Engine that ran the network; null: it didn't run.")
     precision: str | None = None
     threads: int = 0
     windows: int = Field(0, description="Windows that the network saw, mirrored passes not counted.")
     tile_step: float | None = None
     seconds: dict[str, float] = Field({}, description="Wall time of each stage.")
     peak_memory_mb: float | None = Field(
-        None, description="Most that the process had held by then, in megabytes; null where the system doesn't say."
+        None,
+        description="Largest memory that the process had held by then, in MB; null where the system doesn't say.",
     )
     labels: tuple[LabelResult, ...] = ()
-    flags: tuple[str, ...] = Field((), description="What is unusual: a leading word for the kind, then a sentence.")
+    flags: tuple[str, ...] = Field(
+        (), description="Notes on what is unusual: a leading word for the kind, then a sentence."
+    )
     files: dict[str, str] = Field({}, description="SHA-256 of every file that was written, by its name.")
     reused: SkipJsonSchema[bool] = Field(
         False, exclude=True, description="Whether an earlier run's result still held; no file says so."

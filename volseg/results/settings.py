@@ -32,34 +32,36 @@ class Settings(BaseModel):
         "Formats of the mask, by their names in `volseg.export.outputs`; null: those that the source has by default.",
         affects_result=True,
     )
-    tta: bool | None = option(None, "Average mirrored passes; null asks for what the model says.", affects_result=True)
+    tta: bool | None = option(
+        None, "Whether mirrored passes are averaged; null: as the model says.", affects_result=True
+    )
     tile_step: float | None = option(
         None,
         "Largest step from window to window, as a share of the window; null: as the model says.",
         affects_result=True,
     )
     coarse_to_fine: bool = option(
-        False, "Find where labels are in a few windows, and look there alone.", affects_result=True
+        False, "Whether a few windows find where labels are, and only that part is looked at.", affects_result=True
     )
     folds: tuple[str, ...] = option((), "Names of the folds to average; none asks for all.", affects_result=True)
-    engine: Literal["auto", "torch", "openvino"] = option("auto", "What runs the network.", affects_result=True)
+    engine: Literal["auto", "torch", "openvino"] = option("auto", "Engine that runs the network.", affects_result=True)
     precision: Literal["auto", "fp32", "bf16"] = option("auto", "Precision of the network.", affects_result=True)
-    device: str = option("cpu", "Where the network runs: cpu, cuda or mps.", affects_result=True)
+    device: str = option("cpu", "Device that the network runs on: cpu, cuda or mps.", affects_result=True)
     labels: tuple[str, ...] | None = option(
         None, "Labels to find, by name, or value where they are asked for; null: all.", affects_result=True
     )
-    probabilities: bool = option(False, "Also write a map of each label's probability.", affects_result=True)
-    entropy: bool = option(False, "Also write a map of the probabilities' entropy.", affects_result=True)
+    probabilities: bool = option(False, "Whether to write a map of each label's probability.", affects_result=True)
+    entropy: bool = option(False, "Whether to write a map of the probabilities' entropy.", affects_result=True)
     memory: int | None = option(
-        None, "Bytes that the process may hold; null: what the machine has.", affects_result=False
+        None, "Bytes that the process may hold; null: as many as the machine has.", affects_result=False
     )
     repair_uids: bool = option(
-        False, "Write a copy of a series whose UIDs are blank, and refer to that.", affects_result=True
+        False, "Whether to write a copy of a series whose UIDs are blank, and refer to that.", affects_result=True
     )
     resample_tilt: bool = option(
-        False, "Put a series with a gantry tilt onto straight slices for the network.", affects_result=True
+        False, "Whether to put a series with a gantry tilt onto straight slices for the network.", affects_result=True
     )
-    preview: bool = option(True, "Draw a picture of the mask over the scan.", affects_result=True)
+    preview: bool = option(True, "Whether to draw a picture of the mask over the scan.", affects_result=True)
 
     def key(self) -> dict[str, Any]:
         """The options that the result depends on: two runs with equal ones make the same files."""
