@@ -37,7 +37,7 @@ class Axis:
     operator
         (source, model) float32 matrix, or None where the sizes are equal and nothing is to be done.
     blocks
-        Of each block of the output: its voxels, and the voxels of the model's grid that it needs. Both ascend.
+        Blocks of the output: the voxels of each, and the voxels of the model's grid that it needs. Both ascend.
     size_in, size_out
         Voxels on the model's and on the source's grid.
     """
@@ -93,7 +93,7 @@ class Softmax:
     Parameters
     ----------
     wanted
-        (C,) whether each class's voxels are asked for; all others become background.
+        (C,) flags, whether each class's voxels are asked for; all others become background.
     """
 
     def __init__(self, wanted: Tensor) -> None:
@@ -105,7 +105,7 @@ class Softmax:
         Parameters
         ----------
         low, high
-            (..., C), all finite.
+            (..., C) bounds, all finite.
 
         Returns
         -------
@@ -129,7 +129,7 @@ class Sigmoid:
     Parameters
     ----------
     wanted
-        (C,) whether each region is asked for; others aren't painted.
+        (C,) flags, whether each region is asked for; others aren't painted.
     """
 
     def __init__(self, wanted: Tensor) -> None:
@@ -189,11 +189,11 @@ def restore_rows(
     values_RHWC
         Logits of the rows that ``axes[0].blocks[row]`` needs, and no others.
     axes
-        From the model's grid to the target's: rows, H, W.
+        Axes (rows, H, W) from the model's grid to the target's.
     row
-        Which block along the rows.
+        Index of the block along the rows.
     decision, table
-        What makes an index of logits, and the label value of each index.
+        The rule that makes an index of logits, and the label value of each index.
     target
         (R, H, W) labels of the whole scan; a view will do.
     """
@@ -215,9 +215,9 @@ def restore_regions(
     Parameters
     ----------
     values_RHWC, axes, row
-        As in `restore_rows`.
+        Logits, axes and row, the same as for `restore_rows`.
     decision
-        What says where each region is.
+        The rule that says where each region is.
     target
         (bytes, R, H, W) of the whole scan, a bit a region: the first is the lowest bit of the first byte.
     """

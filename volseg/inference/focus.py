@@ -42,7 +42,7 @@ def narrowed(
     prepared
         The whole scan.
     engines, recipe, wanted, placement, stage
-        As `volseg.inference.stream.stream` takes them. The coarse pass isn't mirrored.
+        The same as for `volseg.inference.stream.stream`. The coarse pass isn't mirrored.
     """
     d, h, w = prepared.tensor_CDHW.shape[1:]
     # Its labels are decided on the model's grid.
@@ -60,9 +60,9 @@ def focused(prepared: Prepared, labels_DHW: Labels, recipe: Recipe) -> Prepared:
     prepared
         The whole scan.
     labels_DHW
-        On the model's grid, 0 where nothing was found that is wanted.
+        Labels on the model's grid, 0 where nothing was found that is wanted.
     recipe
-        Of the model: no part is smaller than its window, as far as the scan has so much.
+        Recipe of the model: no part is smaller than its window, as far as the scan has so much.
     """
     found = content_box(labels_DHW[None])
     whole: Shape = (labels_DHW.shape[0], labels_DHW.shape[1], labels_DHW.shape[2])

@@ -29,7 +29,7 @@ class Layout:
     nearest_axis
         Axis (0 D, 1 H, 2 W) along which logits are restored from the nearest slice; None: they are interpolated.
     part
-        What `shape` and `target` are parts of; None: they are whole.
+        The whole that `shape` and `target` are parts of; None: they are whole.
     """
 
     shape: Shape

@@ -50,7 +50,7 @@ class MapKinds:
     labels
         Values of the labels whose probabilities are asked for; with them comes the background's, where it is a class.
     entropy
-        Whether the entropy is.
+        Whether the entropy is asked for.
     """
 
     labels: frozenset[int] = frozenset()
@@ -67,17 +67,17 @@ class Map:
     Attributes
     ----------
     number
-        Of the network's output; one more than its last: the entropy.
+        Index of the network's output; one more than its last: the entropy.
     name
-        Of the label; ``background``, ``entropy``.
+        Name of the label; ``background``, ``entropy``.
     value
-        Of the label in the mask, 0 for the background; None: no label.
+        Value of the label in the mask, 0 for the background; None: no label.
     slope
         Value of a step: a probability, or bits.
     outside
         Steps where the network saw nothing.
     description
-        For people.
+        A text for people.
     """
 
     number: int
@@ -110,16 +110,16 @@ class Maps:
     Parameters
     ----------
     recipe
-        Labels and output.
+        Recipe, for its labels and output.
     layout, prepared
-        Of the scan.
+        Layout of the scan, and its tensor.
     kinds
-        Which maps.
+        Kinds of maps to make.
 
     Attributes
     ----------
     maps
-        What there is.
+        Maps that there are.
     """
 
     def __init__(self, recipe: Recipe, layout: Layout, prepared: Prepared, kinds: MapKinds) -> None:
@@ -147,7 +147,7 @@ class Maps:
         values_RHWC
             Logits of the rows that the row of blocks needs, as `volseg.inference.decide.restore_rows` has them.
         row
-            Which.
+            Index of the row of blocks.
 
         Raises
         ------
@@ -295,9 +295,9 @@ def _pieces(
     Parameters
     ----------
     blocks
-        As `volseg.inference.decide.Axis` has them.
+        Blocks, as `volseg.inference.decide.Axis` has them.
     first
-        Where they begin on an axis of `size` voxels.
+        Place where they begin on an axis of `size` voxels.
     flipped
         Whether the axis is wanted the other way round.
     """

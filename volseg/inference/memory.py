@@ -39,17 +39,18 @@ class Plan:
     Attributes
     ----------
     process
-        What the process held before it read the scan: Python, its libraries and the weights.
+        Bytes that the process held before it read the scan: Python, its libraries and the weights.
     scan, tensor, mask
-        The scan as it was read, the network's input (of both stages of a cascade), and the labels on the scan's grid.
+        Bytes of the scan as it was read, of the network's input (of both stages of a cascade), and of the labels on the
+        scan's grid.
     preparing
-        More that preprocessing holds, before there is a slab.
+        Further bytes that preprocessing holds, before there is a slab.
     slab, restoring
-        Sums of what the network says of the open rows, and the rows that are being restored.
+        Bytes of the sums over the open rows, and of the rows that are being restored.
     network
-        What the network holds for a window.
+        Bytes that the network holds for a window.
     placement
-        Of the slab. In a file it takes none of the memory.
+        Place of the slab. In a file it takes none of the memory.
     """
 
     process: int
@@ -100,13 +101,14 @@ def plan_memory(
     Parameters
     ----------
     volume
-        Already in memory.
+        The scan, in memory already.
     recipe, engines
-        Of the model.
+        Recipe and engines of the model.
     bound
-        Bytes that the process may hold. None: all that the machine has, which then decides on memory or file alone.
+        Bytes that the process may hold. None: all that the machine has, which then only decides whether the slab is in
+        memory or in a file.
     stage1
-        Of a cascade's second stage: the recipe of the first, whose input is held until the end.
+        Recipe of a cascade's first stage, where this is the second: its input is held until the end.
 
     Raises
     ------

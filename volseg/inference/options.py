@@ -14,23 +14,23 @@ class Options:
     Attributes
     ----------
     mirroring
-        Average mirrored passes; None: as the recipe says.
+        Whether mirrored passes are averaged; None: as the recipe says.
     engine, precision
-        What runs the network; ``auto`` as `volseg.inference.engines.choice` says.
+        Names of the engine and of its precision; ``auto`` as `volseg.inference.engines.choice` says.
     folds
         Names of the folds to average; empty: all.
     device
-        ``cpu``, ``cuda`` or ``mps``.
+        Name of the device: ``cpu``, ``cuda`` or ``mps``.
     labels
         Names or values of the labels to find; empty: all.
     tile_step
         Largest step from window to window, as a share of the window; None: as the recipe says.
     coarse_to_fine
-        Find in as few windows as cover the scan where labels are, and look there alone with the usual steps.
+        Whether to find in as few windows as cover the scan where labels are, and look there alone with the usual steps.
     probabilities, entropy
-        Also make maps of each label's probability, and of the entropy of what the network says.
+        Whether to make maps of each label's probability, and of the entropy of the network's answer.
     memory
-        Bytes that the process may hold. None: what the machine has.
+        Bytes that the process may hold. None: as much as the machine has.
     """
 
     mirroring: bool | None = None

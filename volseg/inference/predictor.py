@@ -38,7 +38,7 @@ class Ready:
     Attributes
     ----------
     volume, prepared
-        The scan, and what the network will see; of a cascade, that of the first stage.
+        The scan, and the network's input; of a cascade, that of the first stage.
     plan
         The memory that it will take.
     seconds
@@ -61,15 +61,15 @@ class Prediction:
     Attributes
     ----------
     mask
-        On the grid of the scan's own slices, post-processed.
+        The mask on the grid of the scan's own slices, post-processed.
     windows
         Number of windows that the network saw, mirrored passes not counted.
     quality
-        What is known of each label before it was post-processed, by its value.
+        Quality of each label before it was post-processed, by its value.
     maps
-        Of probabilities and entropy before post-processing, where the options ask for them.
+        Maps of probabilities and entropy before post-processing, where the options ask for them.
     seconds
-        Wall time of each stage. Restoring goes on beside the network: its time is what it took longer. A cascade's
+        Wall time of each stage. Restoring goes on beside the network: its time is how much longer it took. A cascade's
         first stage counts as one, up to the second's input.
     """
 
@@ -90,7 +90,7 @@ class Model:
     Parameters
     ----------
     folder
-        As `volseg.models.folder.read_model` gives it.
+        The model folder, as `volseg.models.folder.read_model` gives it.
     """
 
     def __init__(self, folder: ModelFolder) -> None:
@@ -144,13 +144,14 @@ class Model:
         Parameters
         ----------
         volume
-            With as many channels as the model takes.
+            Scan with as many channels as the model takes.
         mirroring
-            Average mirrored passes; None: as the recipe says.
+            Whether mirrored passes are averaged; None: as the recipe says.
         engine, precision
-            What runs the network: ``auto``, ``torch`` or ``openvino``; ``auto``, ``fp32`` or ``bf16``.
+            Names of the engine (``auto``, ``torch`` or ``openvino``) and of its precision (``auto``, ``fp32`` or
+            ``bf16``).
         device
-            ``cpu``, ``cuda`` or ``mps``.
+            Name of the device: ``cpu``, ``cuda`` or ``mps``.
 
         Returns
         -------
@@ -187,24 +188,24 @@ class Segmenter:
     Parameters
     ----------
     model
-        What segments.
+        The model to run.
     options
-        How.
+        The options to run it with.
 
     Attributes
     ----------
     recipe
-        The model's, with the step of the options.
+        The model's recipe, with the step of the options.
     folds
         Names of the folds that are averaged.
     engines
-        What runs them.
+        Engines that run them.
     wanted
         Labels to find, in ascending order of value.
     mirroring
         Whether mirrored passes are averaged.
     stage1
-        What runs a cascade's first stage.
+        The segmenter of a cascade's first stage.
 
     Raises
     ------
@@ -331,11 +332,11 @@ class Segmenter:
         Parameters
         ----------
         volume
-            With as many channels as the model takes.
+            Scan with as many channels as the model takes.
         listener
-            Whom the plan and each window are told.
+            A function that is called with the plan and after each window.
         cancel
-            What may end it between two windows.
+            The token that may end it between two windows.
 
         Raises
         ------

@@ -64,7 +64,7 @@ class Quality:
     confidence
         Mean probability of the label where it wins, over the voxels of the model's grid.
     agreement
-        Dice of what the first pass (of folds, and mirrored or not) and the others say.
+        Dice between the first pass (of folds, and mirrored or not) and the others.
     """
 
     confidence: float | None = None
@@ -81,9 +81,9 @@ class Confidence:
     Parameters
     ----------
     decision, output
-        How logits become a label's index, and probabilities.
+        Rules by which logits become a label's index, and probabilities.
     outputs
-        Of the network.
+        Number of the network's outputs.
     """
 
     def __init__(self, decision: Decision, output: Output, outputs: int) -> None:
@@ -117,13 +117,13 @@ class Agreement:
     Parameters
     ----------
     decision
-        How logits become a label's index.
+        Rule by which logits become a label's index.
     outputs
-        Of the network.
+        Number of the network's outputs.
     window
-        Its D, H, W.
+        D, H, W of the window.
     passes
-        Of each window: folds times mirrored.
+        Passes over each window: folds times mirrored.
     """
 
     def __init__(self, decision: Decision, outputs: int, window: Shape, passes: int) -> None:
@@ -183,7 +183,7 @@ def quality_flags(labels: Sequence[LabelResult], volumes_ml: Mapping[str, Span] 
     Parameters
     ----------
     labels
-        Volume and quality of each.
+        Volume and quality of each label.
     volumes_ml
         Smallest and largest volume in the training cases, by the label's name; None: not known.
     """

@@ -29,7 +29,7 @@ def slabs_on_grid(
     Parameters
     ----------
     slabs
-        (i, j, n): the next n slices of `straight`.
+        (i, j, n) arrays: the next n slices of `straight`.
     straight, stored
         Grids of the same slices, so that each is worked out by itself.
     outside

@@ -31,17 +31,17 @@ class Restorer:
     Parameters
     ----------
     layout, slab
-        The way of the scan, and the sums of its rows.
+        Layout of the scan, and the sums of its rows.
     passes
-        How often each window's weight was added.
+        Number of times that each window's weight was added.
     head
-        What makes logits of a voxel's means; None: they are logits.
+        The layer that makes logits of a voxel's means; None: they are logits.
     recipe, wanted
-        Labels and output, and the values of the labels that are asked for.
+        Recipe, for labels and output, and the values of the labels that are asked for.
     target
         (1, R, H, W) labels of the whole scan, or with sigmoid its regions, as `restore_regions` writes them.
     maps
-        Made beside the labels, where there are any.
+        Maps that are made beside the labels, where there are any.
     """
 
     def __init__(
@@ -109,7 +109,7 @@ class Worker:
     Parameters
     ----------
     overlap
-        Let the network go on meanwhile, and restore several rows of blocks at once when it is done.
+        Whether the network goes on meanwhile, and several rows of blocks are restored at once when it is done.
     """
 
     def __init__(self, restorer: Restorer, pool: ThreadPoolExecutor, *, overlap: bool) -> None:

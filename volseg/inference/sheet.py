@@ -20,14 +20,14 @@ class Sheet:
     prepared, layout
         The scan, and its way through the network.
     count, dtype
-        Number of arrays, and their type. They are 0 at first.
+        Number of arrays, and their type.
 
     Attributes
     ----------
     arrays
-        (count, i, j, k).
+        Array (count, i, j, k).
     rows
-        (count, R, H, W) where they are decided: a view.
+        View (count, R, H, W) of them where they are decided.
     """
 
     def __init__(self, prepared: Prepared, layout: Layout, count: int, dtype: npt.DTypeLike) -> None:
@@ -56,7 +56,7 @@ def painted(packed: Packed, values: list[int], dtype: npt.DTypeLike) -> tuple[La
     Parameters
     ----------
     packed
-        (bytes, i, j, k), as `volseg.inference.decide.restore_regions` writes them.
+        Array (bytes, i, j, k), as `volseg.inference.decide.restore_regions` writes it.
     values
         Values of the labels.
     dtype

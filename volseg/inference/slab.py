@@ -21,11 +21,12 @@ class Slab:
     Parameters
     ----------
     rows
-        How many are held at once.
+        Number of rows that are held at once.
     plane
         H, W and V of a row: values of a voxel, which are logits or features.
     in_file
-        Keep them in a temporary file, which has no name or loses it when the slab goes: also after an error.
+        Whether they are kept in a temporary file, which has no name or loses it when the slab goes: also after an
+        error.
 
     Raises
     ------

@@ -71,13 +71,13 @@ def window_values(
     tensor_CDHW
         Network input, no smaller than a window.
     engines
-        One a fold.
+        Engines, one a fold.
     row
         Windows that begin at the same voxel of the streaming axis.
     flips
-        As `flip_sets` gives them.
+        Sets of axes to flip, as `flip_sets` gives them.
     constant
-        Of the same engines; kept from row to row.
+        Values of windows in which a channel has one value alone, by the same engines; kept from row to row.
 
     Yields
     ------

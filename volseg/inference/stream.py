@@ -43,9 +43,9 @@ class Placement:
     Attributes
     ----------
     in_file
-        In a temporary file mapped to memory, not in memory itself.
+        Whether the slab is in a temporary file mapped to memory, not in memory itself.
     overlap
-        The slab then holds the rows that are being restored, too.
+        Whether the slab holds the rows that are being restored, too.
     """
 
     in_file: bool = False
@@ -59,15 +59,15 @@ class Streamed:
     Attributes
     ----------
     mask
-        On the source's grid, not post-processed.
+        The mask on the source's grid, not post-processed.
     windows
-        Their number; mirrored passes aren't counted.
+        Number of windows; mirrored passes aren't counted.
     quality
-        What is known of each label, by its value.
+        Quality of each label, by its value.
     maps
-        Of probabilities and entropy, where they were asked for.
+        Maps of probabilities and entropy, where they were asked for.
     seconds
-        ``network``: until the last window was done; ``restore``: what waiting for restored rows took beside that.
+        Wall time. ``network``: until the last window was done; ``restore``: the wait for restored rows beside that.
     """
 
     mask: LabelVolume
@@ -107,11 +107,11 @@ def stream(
     prepared
         The network's input; where it is smaller than the window it is padded with 0, the mean of a normalised scan.
     engines
-        One a fold; their logits are averaged. Either all have heads or none.
+        Engines, one a fold; their logits are averaged. Either all have heads or none.
     recipe
-        Window, step, labels and output.
+        Recipe, for window, step, labels and output.
     source
-        Of the scan.
+        Source of the scan.
     mirrored
         Axes (0 D, 1 H, 2 W) along which mirrored passes are averaged.
     wanted
@@ -120,9 +120,9 @@ def stream(
     kinds
         Maps to make beside the labels; none unless given.
     placement
-        Of the slab; in memory unless given.
+        Place of the slab; in memory unless given.
     stage
-        Work that this is; nobody hears of it unless given.
+        Stage that this work is told as; nobody hears of it unless given.
 
     Raises
     ------

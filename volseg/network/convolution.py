@@ -19,11 +19,11 @@ class Convolution(nn.Conv3d):
     Parameters
     ----------
     into, out
-        Channels.
+        Numbers of channels.
     kernel, stride
-        One number an axis.
+        Sizes, one number an axis.
     bias
-        Whether there is one.
+        Whether there is a bias.
     """
 
     def __init__(self, into: int, out: int, kernel: Triple, stride: Triple, *, bias: bool) -> None:

@@ -33,7 +33,7 @@ def largest_component(mask: Mask, geometry: Geometry) -> Mask:
     Parameters
     ----------
     mask
-        [i, j, k].
+        Boolean array [i, j, k].
     geometry
         Its grid.
     """

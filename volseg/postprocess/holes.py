@@ -15,7 +15,8 @@ def enclosed(mask: Mask) -> Mask:
     Parameters
     ----------
     mask
-        [i, j, k]. It may be cut to the label's bounding box: a voxel on the box's face has the outside beside it.
+        Boolean array [i, j, k]. It may be cut to the label's bounding box: a voxel on the box's face has the outside
+        beside it.
 
     Returns
     -------

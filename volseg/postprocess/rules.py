@@ -30,9 +30,9 @@ def apply_rules(mask: LabelVolume, rules: Sequence[PostprocessRule]) -> LabelVol
     Parameters
     ----------
     mask
-        Not changed.
+        The mask, which isn't changed.
     rules
-        A label that doesn't occur is no error.
+        Rules to apply. A label that doesn't occur is no error.
 
     Returns
     -------

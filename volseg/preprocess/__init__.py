@@ -38,7 +38,7 @@ class Prepared:
     tensor_CDHW
         Normalised values on the model's grid, float32.
     axes
-        From the source's i, j, k to D, H, W.
+        Map from the source's i, j, k to D, H, W.
     grid
         The scan's.
     crop
@@ -49,7 +49,7 @@ class Prepared:
         D, H, W of the whole scan on the model's grid, where labels are decided there, and then put back; None: they are
         decided on the turned source.
     part
-        What the tensor is a part of; None: it is whole.
+        The whole that the tensor is a part of; None: it is whole.
     """
 
     tensor_CDHW: Tensor
@@ -83,7 +83,7 @@ def prepare(volume: Volume, recipe: Recipe, mask: LabelVolume | None = None) -> 
     Parameters
     ----------
     volume
-        With as many channels as the recipe has.
+        Scan with as many channels as the recipe has.
     recipe
         Orientation, crop, intensity, spacing and resampling.
     mask
@@ -140,9 +140,9 @@ def prepare_labels(mask: LabelVolume, recipe: Recipe, crop: Box | None = None) -
     mask
         On the scan's grid.
     recipe
-        Orientation, spacing and resampling.
+        Recipe, for orientation, spacing and resampling.
     crop
-        That of the scan, as `Prepared` has it.
+        Crop of the scan, as `Prepared` has it.
     """
     axes = model_axes(mask.geometry, recipe)
     turned = mask.geometry.turned(axes)

@@ -43,7 +43,7 @@ class Part:
     tensor, target
         The parts.
     whole_tensor, whole_target
-        D, H, W of what they are parts of, which lie over the same box.
+        D, H, W of the wholes that they are parts of, which lie over the same box.
     """
 
     tensor: Box

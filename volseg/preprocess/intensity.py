@@ -38,7 +38,7 @@ def normalise(values_DHW: Tensor, config: IntensityConfig, mask_DHW: Tensor | No
     values_DHW
         Voxel values, float32, contiguous; it is overwritten.
     config
-        What the recipe chooses.
+        The recipe's choices.
     mask_DHW
         The content, as `content_mask` gives it; needed where `config` has ``use_mask``.
 

@@ -42,7 +42,7 @@ def prepare_second(volume: Volume, mask: LabelVolume, recipe: Recipe) -> Prepare
     mask
         Of the first stage, on the volume's grid.
     recipe
-        Of the second stage.
+        Recipe of the second stage.
     """
     prepared = prepare(volume, recipe, mask)
     box = prepared.box.slices

@@ -20,9 +20,9 @@ class Engine(Protocol):
     Attributes
     ----------
     name, precision
-        For ``result.json``.
+        Names of the engine and of its precision for ``result.json``.
     note
-        Why it stands in for another engine, where it does: a flag of the result.
+        Reason why it stands in for another engine, where it does: a flag of the result.
     head
         The network's last layer, where it is left to the caller.
     values_held

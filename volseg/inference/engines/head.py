@@ -27,9 +27,9 @@ class Head:
     Attributes
     ----------
     weight
-        (features, outputs).
+        (features, outputs) matrix.
     bias
-        (outputs,).
+        (outputs,) vector.
     """
 
     weight: Tensor

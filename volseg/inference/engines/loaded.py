@@ -22,7 +22,7 @@ class Engines:
     Parameters
     ----------
     folder
-        The model. Where it has a first stage, its network sees that one's labels too.
+        The model folder. Where it has a first stage, its network sees that one's labels too.
     """
 
     def __init__(self, folder: ModelFolder) -> None:

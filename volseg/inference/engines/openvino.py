@@ -60,14 +60,14 @@ class OpenVinoEngine:
     Parameters
     ----------
     network
-        Its weights are copied.
+        The network; its weights are copied.
     channels, window
-        Shape of what it will be given.
+        Shape of its input.
     precision
-        bf16 where `volseg.inference.engines.torch.native_bf16` says so: elsewhere OpenVINO computes in fp32 whatever it
-        is asked for.
+        Number format that is asked for: bf16 where `volseg.machine.native_bf16` says so. Elsewhere OpenVINO computes in
+        fp32 whatever it is asked for.
     leave_head
-        Give the features before the last layer, and that layer as `head`.
+        Whether to give the features before the last layer, and that layer as `head`.
 
     Raises
     ------

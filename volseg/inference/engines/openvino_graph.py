@@ -136,11 +136,11 @@ def openvino_model(ov: Any, network: UNet, channels: int, window: Shape, *, head
     ov
         The openvino module.
     network
-        Its weights are copied.
+        The network; its weights are copied.
     channels, window
         Shape of the input.
     head
-        With the output layer.
+        Whether the output layer is a part of it.
 
     Returns
     -------

@@ -18,9 +18,9 @@ class Stage1Engine:
     Parameters
     ----------
     engine
-        Runs the network.
+        The engine that runs the network.
     values
-        Of the labels, in the order of the network's channels.
+        Values of the labels, in the order of the network's channels.
     """
 
     def __init__(self, engine: Engine, values: Sequence[int]) -> None:

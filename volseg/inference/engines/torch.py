@@ -21,13 +21,13 @@ class TorchEngine:
     Parameters
     ----------
     network
-        Moved to `device` and to evaluation mode.
+        The network, which is moved to `device` and to evaluation mode.
     precision
-        bf16 runs under autocast.
+        Number format; bf16 runs under autocast.
     device
-        ``"cpu"``, ``"cuda"`` or ``"mps"``.
+        Name of the device: ``"cpu"``, ``"cuda"`` or ``"mps"``.
     leave_head
-        Give the features before the last layer, and that layer as `head`.
+        Whether to give the features before the last layer, and that layer as `head`.
     """
 
     name = "torch"
