@@ -75,7 +75,7 @@ class Manifest(Section):
     weights: Annotated[dict[str, str], Field(min_length=1)]
     """sha256 of each weight file, by the name of its fold (a number, or ``all``)."""
     stage1: str | None = None
-    """Of a cascade: sha256 of the first stage's ``model.json``. The network sees its labels beside the channels."""
+    """SHA-256 of the ``model.json`` of a cascade's first stage. The network sees its labels beside the channels."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class ModelFolder:
     path
         The folder.
     manifest
-        What ``model.json`` holds.
+        Content of ``model.json``.
     sha256
         The model's hash.
     stage1
@@ -186,15 +186,15 @@ def write_model(
     Parameters
     ----------
     folder
-        Must not exist.
+        Folder to write, which must not exist.
     recipe, trained_on
-        For the manifest.
+        Recipe and training data for the manifest.
     states
         Weights by the name of the fold.
     card
-        For people, Markdown.
+        Text for people, Markdown.
     metrics
-        For people, as JSON.
+        Scores for people, as JSON.
     stage1
         First stage of a cascade, which is copied.
     """

@@ -59,10 +59,10 @@ def import_nnunet(
     output
         Model folder to write; must not exist.
     profile
-        Whose choices around nnU-Net to keep: those of `volseg.models.totalsegmentator`, or none.
+        Program whose choices around nnU-Net to keep: those of `volseg.models.totalsegmentator`, or none.
     stage1
-        Results of the first stage, where `folder` is a cascade's second: where nnU-Net puts it, beside `folder`,
-        unless given.
+        Results of the first stage, where `folder` is a cascade's second; unless given, those beside `folder`, where
+        nnU-Net puts them.
 
     Raises
     ------

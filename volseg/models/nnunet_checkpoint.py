@@ -47,13 +47,13 @@ class Checkpoint:
     sha256
         Its hash.
     weights
-        By nnU-Net's names.
+        Weights by nnU-Net's names.
     configuration
         Name of the plans' configuration that was trained.
     trainer
         Name of the trainer's class.
     epochs
-        How many it trained; None where the file doesn't say.
+        Number of epochs that it trained; None where the file doesn't say.
     mirroring
         Axes of the network's input along which nnU-Net mirrors by default.
     """
@@ -148,7 +148,7 @@ def renamed_weights(checkpoint: Checkpoint, expected: Mapping[str, Tensor], stag
     Parameters
     ----------
     checkpoint
-        As `read_checkpoint` gives it.
+        The checkpoint, as `read_checkpoint` gives it.
     expected
         The network's weights: names and shapes are compared.
     stages

@@ -31,7 +31,7 @@ def as_totalsegmentator(recipe: Recipe) -> Recipe:
     Parameters
     ----------
     recipe
-        Of the imported model. ``stored-KJI`` becomes ``SAR``: what nnU-Net reads is a file turned to RAS+.
+        Recipe of the imported model. ``stored-KJI`` becomes ``SAR``: what nnU-Net reads is a file turned to RAS+.
     """
     turned = recipe.orientation.removeprefix("stored-").translate(str.maketrans("KJI", "SAR"))
     return recipe.model_copy(

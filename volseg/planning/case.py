@@ -34,11 +34,11 @@ class Values:
     Attributes
     ----------
     lowest
-        Of the whole scan.
+        Lowest value of the whole scan.
     count, mean, squares
         Number of voxels with a label, their mean, and the sum of their squared distances from it.
     sample
-        At most `SAMPLE` of their values, float32.
+        Sample of at most `SAMPLE` of their values, float32.
     """
 
     lowest: float
@@ -55,7 +55,7 @@ class Measured:
     Attributes
     ----------
     name
-        Of the case.
+        Name of the case.
     shape, spacing_mm
         Voxels, and their spacing, along R, A, S.
     orientation
@@ -65,15 +65,15 @@ class Measured:
     content
         Voxels along R, A, S of the smallest box around what isn't 0.
     voxels
-        Of each label value that occurs.
+        Number of voxels of each label value that occurs.
     centres_mm
-        Their centres, along R, A, S.
+        Centres of the labels, along R, A, S.
     touching
         Pairs of label values with voxels side by side.
     channels
         Values of each channel.
     notes
-        What is unusual about its labels.
+        Notes on what is unusual about its labels.
     """
 
     name: str

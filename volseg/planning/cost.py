@@ -47,11 +47,11 @@ class Cost:
     operations
         Floating-point operations, a multiplication and an addition being two.
     values
-        That convolutions give.
+        Number of values that convolutions give.
     logits
-        Values of the supervised outputs.
+        Number of values of the supervised outputs.
     parameters
-        Of the network.
+        Number of the network's parameters.
     update
         Floating-point operations of Muon's step, whatever the batch.
     """
@@ -83,9 +83,9 @@ def cost(network: NetworkConfig, channels: int, outputs: int, window: Triple) ->
     Parameters
     ----------
     network
-        Plain convolutions with transposed upsampling, which is what plans choose.
+        Stages of the network: plain convolutions with transposed upsampling, which is what plans choose.
     channels, outputs
-        Of the network.
+        Numbers of the network's channels and outputs.
     window
         D, H, W, divided by the strides.
     """

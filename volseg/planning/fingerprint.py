@@ -41,7 +41,7 @@ class Intensities:
     low, high
         0.5th and 99.5th percentile.
     mean, std
-        Of all voxels.
+        Mean and standard deviation of all voxels.
     """
 
     lowest: float
@@ -58,19 +58,19 @@ class Fingerprint:
     Attributes
     ----------
     naming
-        What it says of itself.
+        Names by which the dataset describes itself.
     cases
-        Those that can be used.
+        Cases that can be used.
     problems
-        Of those that can't.
+        Problems of the cases that can't.
     regions
         Labels that occur, in the order of the network's outputs.
     intensities
-        One a channel.
+        Intensities, one a channel.
     pairs
         Labels that are the left and the right one of two.
     notes
-        What is unusual, a sentence each.
+        Notes on what is unusual, a sentence each.
     """
 
     naming: Naming
@@ -153,9 +153,9 @@ def take_fingerprint(dataset: Path, on_case: Callable[[int, int, str], None] = l
     Parameters
     ----------
     dataset
-        As `load_dataset` takes it.
+        Folder or CSV, as `load_dataset` takes it.
     on_case
-        Called before each case with its number from 1, how many there are, and its name.
+        A function that is called before each case with its number from 1, how many there are, and its name.
 
     Returns
     -------

@@ -33,7 +33,7 @@ def channel_choices(fingerprint: Fingerprint, sparse: bool) -> tuple[Choice, tup
     Parameters
     ----------
     fingerprint
-        Of the dataset.
+        Fingerprint of the dataset.
     sparse
         Whether much of the scans is 0.
 

@@ -31,9 +31,9 @@ class Region:
     Attributes
     ----------
     value
-        In the mask that the model paints.
+        Value in the mask that the model paints.
     name
-        For people.
+        Name for people.
     members
         Values in the training labels.
     """
@@ -50,9 +50,9 @@ class Naming:
     Attributes
     ----------
     name, description
-        Of the dataset.
+        Name and description of the dataset.
     channels
-        Names, in order.
+        Names of the channels, in order.
     regions
         The labels.
     ignored
@@ -82,9 +82,9 @@ def read_naming(dataset: Path, cases: Sequence[Case]) -> Naming:
     Parameters
     ----------
     dataset
-        As `volseg.datasets.cases.load_dataset` takes it.
+        Folder or CSV, as `volseg.datasets.cases.load_dataset` takes it.
     cases
-        What that gave.
+        Cases that it gave.
 
     Raises
     ------

@@ -35,7 +35,7 @@ class Plan:
     Attributes
     ----------
     recipe
-        As `text` parses.
+        The recipe that `text` is parsed to.
     choices
         Its keys, with reasons.
     head
@@ -43,9 +43,9 @@ class Plan:
     size
         Spacing, window, width and batch, with the counts that estimates are made of.
     limits
-        What it was planned for.
+        Limits that it was planned for.
     notes
-        What the user should know.
+        Notes that the user should know.
     """
 
     recipe: Recipe
@@ -81,9 +81,9 @@ def make_plan(fingerprint: Fingerprint, machine: Machine, *, minutes: float = 30
     Parameters
     ----------
     fingerprint
-        Of the dataset.
+        Fingerprint of the dataset.
     machine
-        That will train.
+        The machine that is to train.
     minutes
         Wall time of one model.
     memory

@@ -38,15 +38,15 @@ class Needs:
     Attributes
     ----------
     spacings_mm, shapes
-        Of each case, the part that the network sees.
+        Spacing and shape of each case, of the part that the network sees.
     stored_voxels
-        Of all cases' own grids.
+        Voxels of all cases' own grids.
     labelled_ml
         Volume of all labels of all cases.
     smallest_ml
         Median volume of the smallest label.
     channels, outputs
-        Of the network.
+        Numbers of the network's channels and outputs.
     """
 
     spacings_mm: Sequence[Spacing]
@@ -89,19 +89,19 @@ class Size:
     Attributes
     ----------
     spacing_mm
-        Of the model's grid.
+        Spacing of the model's grid.
     native_mm
-        Of the cases: `spacing_mm` before it was made coarser.
+        Spacing of the cases: `spacing_mm` before it was made coarser.
     coarse_axis
         Axis of thick slices, or None.
     median
         Median shape of the cases at this spacing.
     topology, features, batch
-        Of network and training.
+        Stages and widths of the network, and patches a step.
     cost
-        Of a window.
+        Cost of a window.
     cases_bytes
-        Of all prepared cases, which training keeps on disk and maps into memory.
+        Bytes of all prepared cases, which training keeps on disk and maps into memory.
     fits
         Whether a step keeps to both limits.
     """

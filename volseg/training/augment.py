@@ -18,7 +18,7 @@ class Augmentation:
     Parameters
     ----------
     recipe
-        Window, spacing, probabilities and ranges.
+        Recipe, for window, spacing, probabilities and ranges.
     """
 
     def __init__(self, recipe: Recipe) -> None:

@@ -25,9 +25,9 @@ def boundary_share(
     labels_BCDHW
         (B, 1, D, H, W) label values.
     spacing_mm
-        Of the voxels, along D, H, W.
+        Spacing of the voxels, along D, H, W.
     sigma_mm
-        Width.
+        Width of the Gaussian.
     ignored
         Value of voxels that nobody judged: where a label meets them is no surface.
 

@@ -79,11 +79,12 @@ class CaseCache:
     Parameters
     ----------
     folder
-        Where they lie; it is made when the first one is written.
+        Folder of the files; it is made when the first one is written.
     recipe
-        How cases are prepared.
+        Recipe that says how cases are prepared.
     note
-        Told once where a case couldn't be kept: the disk is (nearly) full. Such cases are held in memory.
+        A function that is called once where a case couldn't be kept: the disk is (nearly) full. Such cases are held in
+        memory.
     """
 
     def __init__(self, folder: Path, recipe: Recipe, note: Callable[[str], None] = lambda _: None) -> None:

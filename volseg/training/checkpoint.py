@@ -29,7 +29,8 @@ class Progress:
     best, best_step
         Highest mean Dice in validation and its step; None before the first one.
     history
-        One row a validation or report: step, seconds, loss, learning rate, Dice by label and mean (None where unknown).
+        Rows, one a validation or report: step, seconds, loss, learning rate, Dice by label and mean (None where
+        unknown).
     """
 
     step: int = 0

@@ -28,7 +28,7 @@ class TrainingCase:
     Attributes
     ----------
     name
-        Of the case.
+        Name of the case.
     prepared
         Network input, and the way back to the source's grid.
     labels_DHW
@@ -36,15 +36,15 @@ class TrainingCase:
     reference
         Labels on the source's grid, as a flawless prediction would paint them.
     foreground
-        For each label that occurs, by value: (N, 3) indices of its voxels on the model's grid, of many a random choice.
+        Indices (N, 3) of the voxels of each label that occurs, by value, on the model's grid; of many a random choice.
     intensity
         0.5th and 99.5th percentile of the source's values, one pair a channel.
     notes
-        What is unusual about its labels.
+        Notes on what is unusual about its labels.
     judged
-        Where some voxels are ignored: (N, 3) indices of others on the model's grid, of many a random choice.
+        Indices (N, 3) of the voxels on the model's grid that aren't ignored, where some are; of many a random choice.
     ignored
-        Where some voxels are ignored: which, on the source's grid.
+        Mask of the ignored voxels on the source's grid, where some are.
     """
 
     name: str

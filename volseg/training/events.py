@@ -25,7 +25,7 @@ class Events:
     Parameters
     ----------
     folder
-        Of the fold; the log lies in ``tensorboard/`` below it.
+        Folder of the fold; the log lies in ``tensorboard/`` below it.
     step
         Step that the run goes on from: what an earlier process logged after it is dropped by the viewer.
     """

@@ -46,7 +46,7 @@ class StartRecord(Section):
     sha256: str
     """The model's hash."""
     freeze: int
-    """See `Start`."""
+    """Number of stages whose weights stayed as they were; see `Start`."""
     weights: tuple[str, ...] = ()
     """Names of the model's weights."""
 
@@ -107,7 +107,7 @@ def start_from(trainer: Trainer, start: Start, fold: str, held_out: Collection[s
     Parameters
     ----------
     trainer
-        That hasn't trained yet.
+        A trainer that hasn't trained yet.
     start
         The model. Where it has a fold of the name `fold`, that one's weights are taken, else its first ones.
     fold

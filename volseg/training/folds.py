@@ -32,7 +32,7 @@ class Splits(Section):
     """``splits.json``."""
 
     seed: int
-    """That of the recipe."""
+    """Seed of the recipe."""
     folds: tuple[tuple[str, ...], ...]
     """Names of the cases that each fold holds out."""
     held_out: tuple[str, ...]
@@ -66,9 +66,9 @@ def split(cases: Sequence[Case], recipe: Recipe, fold: int | None) -> tuple[list
     Parameters
     ----------
     cases
-        All; those that the recipe holds out are in neither part.
+        Cases of the dataset; those that the recipe holds out are in neither part.
     recipe
-        Number of folds, seed, cases held out.
+        Recipe, for the number of folds, the seed, and the cases held out.
     fold
         Number of the fold to validate with, or None: train on all.
     """

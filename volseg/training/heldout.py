@@ -43,9 +43,9 @@ class CaseScores(Section):
     case: str
     """Its name."""
     labels: tuple[LabelScore, ...]
-    """Of every label of the recipe, post-processed as the recipe says."""
+    """Scores of every label of the recipe, post-processed as the recipe says."""
     largest_component: tuple[float | None, ...]
-    """Dice of each label were its largest component kept alone."""
+    """Dice of each label if its largest component were kept alone."""
 
     @property
     def dice(self) -> float | None:
@@ -58,9 +58,9 @@ class FoldScores(Section):
     """``scores.json``."""
 
     step: int
-    """Of the weights that were scored."""
+    """Step of the weights that were scored."""
     cases: tuple[CaseScores, ...]
-    """By name."""
+    """Scores of the cases, by name."""
 
 
 def predict_case(case: TrainingCase, recipe: Recipe, engine: TorchEngine) -> LabelVolume:
@@ -90,17 +90,17 @@ def score_cases(
     Parameters
     ----------
     recipe
-        Of the run.
+        Recipe of the run.
     cases
-        Held out.
+        Cases that the fold holds out.
     engine
         The network with the weights that a model is packed of.
     folder
-        Of the fold.
+        Folder of the fold.
     step
-        That the weights are of.
+        Step of the weights.
     processes
-        Each predicts and scores its share of the cases.
+        Processes, each of which predicts and scores its share of the cases.
 
     Returns
     -------

@@ -63,15 +63,15 @@ class Trainer:
     Parameters
     ----------
     recipe
-        What to train, and how.
+        Recipe to train.
     training, validation
         Prepared cases; without any of the latter the last weights are the best ones.
     folder
-        Where checkpoints, ``progress.csv`` and ``curves.png`` go.
+        Folder for checkpoints, ``progress.csv`` and ``curves.png``.
     report
-        Called after each report interval and each validation.
+        A function that is called after each report interval and each validation.
     processes
-        Those that train the model together, each with a `Trainer`, and the device of this one.
+        Processes that train the model together, each with a `Trainer`, and the device of this one.
 
     Raises
     ------

@@ -45,7 +45,7 @@ class Hard:
     log_p
         (B, V, K) logarithms of p.
     index
-        (B, V) number of the class; K: none.
+        (B, V) index of the class; K: none.
     valid
         (B, V) share of a voxel that isn't ignored; None: all of it.
     weight
@@ -97,9 +97,9 @@ class Soft:
     log_p, log_q
         (B, V, K) logarithms of p and of 1 - p, the latter for a sigmoid alone.
     target
-        (B, V, K) t.
+        (B, V, K) target t.
     valid, weight
-        As in `Hard`.
+        The same as in `Hard`.
     """
 
     log_p: Tensor
@@ -163,9 +163,9 @@ class SegmentationLoss(nn.Module):
     Parameters
     ----------
     recipe
-        Output, labels, terms and weights.
+        Recipe, for output, labels, terms and weights.
     processes
-        Those that have a step's patches.
+        Processes that have a step's patches.
     """
 
     classes: Tensor

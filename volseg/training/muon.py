@@ -54,7 +54,7 @@ class Muon(Optimizer):
     momentum
         Decay of the gradients' average.
     betas, eps
-        AdamW's.
+        Betas and epsilon of AdamW.
     """
 
     def __init__(

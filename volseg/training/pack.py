@@ -58,12 +58,12 @@ def pack_run(run: Path, folder: Path, fold: str | None = None, *, average: bool 
     run
         Folder of the run.
     folder
-        Model folder to write; must not exist.
+        Model folder to write, which must not exist.
     fold
         Name of the only fold to pack; every fold becomes a member of the ensemble unless given.
     average
-        Average the weights of the folds instead: one network, as fast as one fold. They must have started from the
-        same weights of one model.
+        Whether to average the weights of the folds instead: one network, as fast as one fold. They must have started
+        from the same weights of one model.
 
     Raises
     ------

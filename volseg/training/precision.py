@@ -21,9 +21,9 @@ def choose_precision(wanted: TrainingPrecision, device: str, *, native_bf16: boo
     Parameters
     ----------
     wanted
-        The recipe's.
+        Precision that the recipe asks for.
     device
-        ``cpu``, ``cuda`` or ``mps``.
+        Name of the device: ``cpu``, ``cuda`` or ``mps``.
     native_bf16
         Whether the processor computes in bf16 itself. One that doesn't emulates it, many times slower.
 

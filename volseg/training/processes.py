@@ -67,14 +67,14 @@ class Processes:
     Parameters
     ----------
     device
-        Where this one computes.
+        Device that this one computes on.
     accelerator
-        accelerate's `Accelerator`, which has joined the others; None: there are no others.
+        The `Accelerator` of accelerate, which has joined the others; None: there are no others.
 
     Attributes
     ----------
     index, count
-        Which one this is, from 0, and their number.
+        Number of this one, from 0, and of all.
     main
         Whether it writes what is written once, and speaks.
     first_here
@@ -167,7 +167,7 @@ def launched(device: str) -> Iterator[Processes]:
     Parameters
     ----------
     device
-        ``cpu``, ``cuda`` or ``mps``. Of several processes each takes a GPU of its own.
+        Name of the device: ``cpu``, ``cuda`` or ``mps``. Of several processes each takes a GPU of its own.
 
     Raises
     ------

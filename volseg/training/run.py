@@ -148,7 +148,7 @@ def train_fold(
     Parameters
     ----------
     recipe
-        What to train.
+        Recipe to train.
     cases
         The whole dataset.
     run
@@ -156,13 +156,13 @@ def train_fold(
     fold
         Fold to hold out and validate with; None: train on all.
     budget
-        How long.
+        Length of the training, in steps or in minutes.
     resume
-        Go on from the run's last checkpoint, where there is one; a fold that is finished stays as it is.
+        Whether to go on from the run's last checkpoint, where there is one; a fold that is finished stays as it is.
     report
-        See `Trainer`.
+        A function for progress; see `Trainer`.
     note
-        Takes a line for each thing that is unusual.
+        A function that takes a line for each thing that is unusual.
     cache
         Folder of prepared cases, ``RUN/cache`` unless given.
     start
@@ -170,7 +170,8 @@ def train_fold(
     written
         The recipe as its file has it, with its comments, for the report.
     processes
-        Those that train the model together, and the device of this one. The main one alone calls `report` and `note`.
+        Processes that train the model together, and the device of this one. The main one alone calls `report` and
+        `note`.
 
     Raises
     ------

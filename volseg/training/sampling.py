@@ -40,9 +40,9 @@ class Sampler:
     Parameters
     ----------
     cases
-        To choose from.
+        Cases to choose from.
     recipe
-        Window, fraction and balance.
+        Recipe, for window, fraction and balance.
     """
 
     def __init__(self, cases: Sequence[TrainingCase], recipe: Recipe) -> None:

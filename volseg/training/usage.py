@@ -65,9 +65,10 @@ class Meter:
     Parameters
     ----------
     folder
-        Of the fold.
+        Folder of the fold.
     processes
-        Those that train; each counts for itself, the first one on a machine its energy too. All ask at the same time.
+        Processes that train; each counts for itself, the first one on a machine its energy too. All ask at the same
+        time.
     """
 
     def __init__(self, folder: Path, processes: Processes = ALONE) -> None:

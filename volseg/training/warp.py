@@ -24,7 +24,7 @@ class Warp:
     Attributes
     ----------
     matrix
-        (3, 3) takes a voxel's offset from the window's centre to the offset in the case.
+        (3, 3) matrix that takes a voxel's offset from the window's centre to the offset in the case.
     flips
         Axes of the window that are flipped first.
     bend_KDHW
