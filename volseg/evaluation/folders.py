@@ -46,15 +46,15 @@ class Evaluation:
     Attributes
     ----------
     tolerance_mm
-        Of NSD.
+        Tolerance of NSD.
     ignored
-        Value in the references of voxels that were left out; None: none were.
+        Value in the references of voxels that were left out; None: no voxel was.
     cases
-        By name; each has the same labels.
+        Scores of the cases, by name; each has the same labels.
     not_evaluated
         Cases without scores, with the reason.
     notes
-        What a reader of the scores should know.
+        Notes that a reader of the scores should know.
     """
 
     tolerance_mm: float
@@ -82,13 +82,13 @@ def evaluate_folders(
     Parameters
     ----------
     predicted, reference
-        As `find_pairs` takes them.
+        Files or folders, as `find_pairs` takes them.
     tolerance_mm
-        Of NSD.
+        Tolerance of NSD.
     on_case
-        Called before each pair with its number (from 1), the number of pairs, and the case.
+        A function that is called before each pair with its number (from 1), the number of pairs, and the case.
     ignored
-        Voxels that have this value in the reference count for nothing: nobody judged them.
+        Value in the reference of voxels that count for nothing: nobody judged them.
 
     Raises
     ------

@@ -44,9 +44,9 @@ class NotEvaluated:
     case
         Its name.
     reason
-        A sentence.
+        A sentence on why.
     code
-        A key of `volseg.errors.CODES` where its masks are there but can't be compared; None where one is absent.
+        A key of `volseg.errors.CODES` where the case's masks are there but can't be compared; None where one is absent.
     """
 
     case: str

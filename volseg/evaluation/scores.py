@@ -30,11 +30,11 @@ class LabelScore:
     Attributes
     ----------
     value, name
-        The label.
+        The label's value and name.
     state
-        ``"scored"`` where both masks hold the label; else which of them doesn't.
+        State of the label: ``"scored"`` where both masks hold it; else which of them doesn't.
     dice, iou
-        0 to 1. 0 where one mask is empty, None where both are.
+        Overlap, 0 to 1. 0 where one mask is empty, None where both are.
     accuracy
         Share of the scan's voxels, without those that are left out, that both masks put inside, or both outside, the
         label.
@@ -43,7 +43,7 @@ class LabelScore:
     nsd
         Normalised surface Dice; 0 where one mask is empty, None where both are.
     predicted_ml, reference_ml
-        Volumes.
+        Volumes in the two masks.
     """
 
     value: int
@@ -90,9 +90,9 @@ def evaluate_pair(
     Parameters
     ----------
     predicted, reference
-        On one grid.
+        Masks on one grid.
     tolerance_mm
-        Of NSD.
+        Tolerance of NSD.
     left_out
         Voxels that nobody judged, on the same grid: they count as background in both masks, and in no share or volume.
 

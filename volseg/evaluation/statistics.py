@@ -31,9 +31,9 @@ class Statistics:
     Attributes
     ----------
     n
-        Cases in which the metric is defined: those that the other numbers are of.
+        Number of cases in which the metric is defined: the cases that the other numbers describe.
     mean, median, minimum, maximum
-        None where n is 0.
+        Numbers over these cases; None where n is 0.
     std
         Sample standard deviation (n - 1); None where n is below 2.
     ci_low, ci_high
@@ -58,11 +58,12 @@ class Summary:
     Attributes
     ----------
     value, name
-        The label; None and ``"mean of labels"`` for each case's mean over the labels that are in one of its masks.
+        The label's value and name; None and ``"mean of labels"`` for each case's mean over the labels that are in one
+        of its masks.
     cases
         Number of cases.
     states
-        How many of them were scored, and how many had an empty mask; for the mean of labels, of all labels together.
+        Number of cases in each state, scored or with an empty mask; for the mean of labels, of all labels together.
     metrics
         `Statistics` by the names in `METRICS`.
     """

@@ -39,7 +39,7 @@ class SurfaceDistances:
     Attributes
     ----------
     from_predicted_mm, from_reference_mm
-        (N,) and (M,): one for each surface voxel of the prediction, and of the reference.
+        (N,) and (M,) distances: one for each surface voxel of the prediction, and of the reference.
     """
 
     from_predicted_mm: Floats

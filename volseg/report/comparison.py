@@ -18,9 +18,9 @@ def draw_comparison(scan: Volume, mask: LabelVolume, reference: LabelVolume, tex
     Parameters
     ----------
     scan
-        Its first channel is shown.
+        The scan, whose first channel is shown.
     mask, reference
-        On its grid.
+        Masks on its grid.
     text
         Title.
     """

@@ -28,7 +28,7 @@ class Page:
     Parameters
     ----------
     title, subtitle
-        Of the page. Every text is escaped.
+        Title and subtitle of the page. Every text is escaped.
     """
 
     def __init__(self, title: str, subtitle: str = "") -> None:

@@ -56,11 +56,11 @@ class Panel:
     Attributes
     ----------
     name
-        Of the plane.
+        Name of the plane.
     left, top
         Letter of the direction to that side.
     scan, mask
-        [row, column].
+        Arrays [row, column].
     size_mm
         Height and width.
     """
@@ -89,7 +89,7 @@ def write_preview(volume: Volume, mask: LabelVolume, path: Path) -> None:
     mask
         Its segmentation. Where it is empty, the planes go through the middle of the scan.
     path
-        Where to write.
+        File to write.
 
     Raises
     ------
