@@ -51,11 +51,11 @@ class Canvas:
     labels
         All structures of the file.
     shape
-        Of the image.
+        Shape of the image.
     names
-        Those to take, in order; None for all of them, without an order.
+        Structures to take, in order; None for all of them, without an order.
     noun
-        What the file calls a structure, such as ``"segment"``.
+        Word of the file for a structure, such as ``"segment"``.
 
     Raises
     ------

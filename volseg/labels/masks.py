@@ -53,9 +53,9 @@ def read_masks(folder: Path, image: Volume, names: Sequence[str] | None = None) 
     Parameters
     ----------
     folder
-        Of masks. What isn't in the scan has an empty mask: a file that is absent is no empty mask.
+        Folder of masks. A structure that isn't in the scan has an empty mask: a file that is absent is no empty mask.
     image
-        Whose grid they must be on.
+        Image whose grid they must be on.
     names
         Structures to take, other files aren't read; where masks overlap, the later name is on top. None: all of them.
 

@@ -42,8 +42,8 @@ def load_labels(path: Path, image: Volume, *, names: Sequence[str] | None = None
     image
         The scan that the labels belong to.
     names
-        Of a SEG, RTSTRUCT or folder of masks: the segments, regions or masks to take, called so whatever the case of
-        the letters. Where they overlap, the later name is on top. A label map has no names, and all of it is taken.
+        Names of the segments, regions or masks to take from a SEG, RTSTRUCT or folder of masks, whatever the case of
+        their letters. Where they overlap, the later name is on top. A label map has no names, and all of it is taken.
 
     Returns
     -------

@@ -49,9 +49,9 @@ class _Place:
     crop
         The part of the frame that lies within the image, after turning.
     transposed, flipped
-        How to turn the frame [row, column] so that its axes are those of ``array[where]``.
+        Turns that give the frame [row, column] the axes of ``array[where]``.
     off_mm
-        How far its pixels are from the voxels.
+        Distance of its pixels from the voxels.
     """
 
     where: Index

@@ -45,27 +45,27 @@ class Candidate:
     path
         File, or the folder that holds the series.
     files
-        Those whose pixels form the volume: a DICOM series' in the order of its slices, channels in theirs.
+        Files whose pixels form the volume: a DICOM series' in the order of its slices, channels in theirs.
     series_uid, study_uid, frame_of_reference_uid
-        None for files that aren't DICOM, and where they are blank.
+        UIDs of the series; None for files that aren't DICOM, and where they are blank.
     geometry
-        None where it can't be known; that of the stored slices, which is sheared, where the series is tilted.
+        Grid of the stored slices, which is sheared where the series is tilted; None where it can't be known.
     channels
         Numbers a voxel.
     usable
         Whether `load` can be tried; it still reads the voxels for the first time.
     reason, code
-        Why not, for people and as a key of `volseg.errors.CODES`; None where usable.
+        Reason why it can't be used, for people and as a key of `volseg.errors.CODES`; None where it can.
     notes
-        What is unusual or was evened out, a sentence each.
+        Notes on what is unusual or was evened out, a sentence each.
     sequence
-        What a DICOM series says of its sequence and protocol.
+        Text of a DICOM series on its sequence and protocol.
     slices
-        Of a DICOM series, in the order of k: the file, and which of its frames, from 0.
+        Slices of a DICOM series, in the order of k: the file of each, and the number of its frame there, from 0.
     parts
         The channels, where they are candidates of their own; the others then describe the first.
     reader
-        What reads the voxels of a usable candidate: who finds one knows how.
+        Function that reads the voxels of a usable candidate: who finds one knows how.
     """
 
     name: str
@@ -95,7 +95,8 @@ class Candidate:
         Parameters
         ----------
         resample_tilt
-            Load a series with a tilt as well, on straight slices; ``source.stored`` is then the grid of its own.
+            Whether a series with a tilt is loaded as well, on straight slices; ``source.stored`` is then the grid of
+            its own.
 
         Returns
         -------

@@ -148,7 +148,7 @@ def from_study(candidates: Iterable[Candidate], rules: Sequence[ChannelConfig]) 
     candidates
         Images that were found, a series each; files are left as they are.
     rules
-        What fits each channel. With one channel alone, all is left as it is.
+        Rules for the series that fit each channel. With one channel alone, all is left as it is.
 
     Returns
     -------
@@ -307,7 +307,7 @@ def read(candidate: Candidate) -> Volume:
     Parameters
     ----------
     candidate
-        With `parts`.
+        A candidate with `parts`.
 
     Returns
     -------

@@ -37,7 +37,8 @@ def without_labels(candidates: Sequence[Candidate]) -> tuple[list[Candidate], li
     Parameters
     ----------
     candidates
-        All that was found below one path: where that is the folder of the labels itself, they are what is meant.
+        Candidates that were found below one path: where that is the folder of the labels itself, they are what is
+        meant.
 
     Returns
     -------

@@ -66,10 +66,10 @@ def find(path: Path, *, channels: Sequence[ChannelConfig] = (), progress: Progre
     Parameters
     ----------
     channels
-        Of the model: with several, files of one folder that are called after them are one case (``x_0000``,
+        Channels of the model: with several, files of one folder that are called after them are one case (``x_0000``,
         ``x_0001``, ...; or by name, ``x-t1n``, ``x-t1c``, ...), and so are the series of a study that their rules name.
     progress
-        Called with the number of files that were looked at, and with how many there are.
+        A function that is called with the number of files that were looked at, and with how many there are.
 
     Raises
     ------
@@ -103,7 +103,7 @@ def load(path: str | Path, *, resample_tilt: bool = False) -> Volume:
     path
         File of an image, or folder with one DICOM series or one such file.
     resample_tilt
-        Take a series with a tilt as well, on straight slices; see `Candidate.load`.
+        Whether a series with a tilt is taken as well, on straight slices; see `Candidate.load`.
 
     Raises
     ------

@@ -19,7 +19,7 @@ def straightened(volume: Volume) -> Volume:
     Parameters
     ----------
     volume
-        Slices along k; [i, j, k], or [c, i, j, k] where there are channels.
+        Scan with slices along k; [i, j, k], or [c, i, j, k] where there are channels.
 
     Returns
     -------

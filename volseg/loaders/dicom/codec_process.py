@@ -50,11 +50,11 @@ def decode(codec: str, frame: bytes, shape: tuple[int, int], dtype: np.dtype[Any
     Parameters
     ----------
     codec
-        ``rle``, ``deflate``, ``jpeg8``, ``jpegls``, ``jpeg2k``, ``htj2k`` or ``jpegxl``.
+        Name of the codec: ``rle``, ``deflate``, ``jpeg8``, ``jpegls``, ``jpeg2k``, ``htj2k`` or ``jpegxl``.
     shape
         Rows and columns.
     dtype
-        Of the numbers that the codec gives; a JPEG XL image may have another.
+        Type of the numbers that the codec gives; a JPEG XL image may have another.
 
     Returns
     -------
@@ -120,7 +120,7 @@ class Codecs:
     Parameters
     ----------
     count
-        How many at most; further calls wait for one.
+        Most processes at once; further calls wait for one.
     """
 
     def __init__(self, count: int) -> None:

@@ -30,7 +30,7 @@ class Codec:
     Attributes
     ----------
     name
-        Of the codec in `codec_process`.
+        Name of the codec in `codec_process`.
     exact
         Whether the bits of a pixel come back as they went in.
     apart
@@ -195,7 +195,7 @@ def decode(frame: bytes, syntax: UID, layout: Layout, codecs: Codecs, path: Path
     codecs
         Processes for the codecs that need one.
     path
-        For the message.
+        File, for the message.
 
     Returns
     -------

@@ -29,9 +29,9 @@ class Frame:
     Attributes
     ----------
     compressed
-        Whether they are a compressed image, by how they lie in the file; else they are rows of cells.
+        Whether its bytes are a compressed image; else they are rows of cells.
     order
-        Of the bytes in a cell, as numpy has it.
+        Order of the bytes in a cell, as numpy has it.
     """
 
     content: bytes

@@ -59,12 +59,12 @@ class Header:
     Attributes
     ----------
     values
-        By keyword, as text: what volseg looks at, of the data set and of the file meta information. Several values are
-        separated by a backslash. A sequence is ``"1"`` where it isn't empty.
+        Values by keyword, as text: those that volseg looks at, of the data set and of the file meta information.
+        Several values are separated by a backslash. A sequence is ``"1"`` where it isn't empty.
     problem
-        What is wrong with the pixel data, such as that they are cut short; None where nothing is.
+        Problem of the pixel data, such as that they are cut short; None where there is none.
     frames
-        Of a multi-frame file: what each frame says of itself; empty elsewhere.
+        Attributes of each frame of a multi-frame file; empty elsewhere.
     frame
         Number of this frame in its file, or of this tile in its mosaic, from 0; None in a file of a single image.
     pixels

@@ -50,7 +50,7 @@ class Scan:
     Attributes
     ----------
     elements
-        By tag: the value representation (empty in implicit encoding) and the bytes.
+        Elements by tag: the value representation (empty in implicit encoding) and the bytes.
     pixels
         Offset of the pixel data element in the file, None where the header ends without one.
     explicit
@@ -82,9 +82,9 @@ def scan(file: BinaryIO, size: int, wanted: frozenset[int]) -> Scan | None:
     Parameters
     ----------
     file
-        At its start.
+        The file, at its start.
     size
-        Of the file, in bytes.
+        Size of the file, in bytes.
     wanted
         Tags to keep, as numbers.
 

@@ -69,9 +69,9 @@ class Part:
     Attributes
     ----------
     indices
-        Of its planes, in the order of its slices where it is a stack.
+        Indices of its planes, in the order of its slices where it is a stack.
     names
-        What tells it from the other parts, such as ``te4.6``; empty where the series is one volume.
+        Names that tell it from the other parts, such as ``te4.6``; empty where the series is one volume.
     attributes
         The attributes by which the series was split.
     stack, refused
@@ -238,7 +238,7 @@ def _split(planes: Sequence[Plane], group: Sequence[int], keys: tuple[str, ...],
     Parameters
     ----------
     strict
-        Every part must be a volume. Else it may be refused as well, if only not for doubled slices.
+        Whether every part must be a volume. Else it may be refused as well, if only not for doubled slices.
     """
     for place, key in enumerate(keys):
         groups = _by_value(planes, group, key)

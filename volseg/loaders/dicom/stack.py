@@ -38,19 +38,19 @@ class Plane:
     Attributes
     ----------
     name
-        What to call it in a message.
+        Name in a message.
     position
         Centre of its first pixel.
     row, column
         Directions in which the column index and the row index grow: the two halves of ImageOrientationPatient.
     spacing_mm
-        Along `row` and along `column` (PixelSpacing reversed).
+        Spacing along `row` and along `column` (PixelSpacing reversed).
     size
         Columns and rows.
     frame
         Frame of reference UID; empty where it isn't said.
     tags
-        What may tell images at one position apart, by attribute.
+        Values that may tell images at one position apart, by attribute.
     """
 
     name: str
@@ -74,9 +74,9 @@ class Stack:
     geometry
         Grid of the array [column, row, slice], slices ascending along row x column.
     notes
-        What was evened out.
+        Notes on what was evened out.
     tilt_degrees
-        How far the stack leans from its slices' normal, 0 where it doesn't: the grid is then sheared.
+        Angle by which the stack leans from its slices' normal, 0 where it doesn't: the grid is then sheared.
     """
 
     order: tuple[int, ...]

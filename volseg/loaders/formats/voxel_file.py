@@ -44,25 +44,25 @@ class Layout:
     geometry
         Grid of the three axes in space, in the order in which the file stores them, i fastest.
     dtype
-        Of the stored numbers, with their byte order: integers or floats.
+        Type of the stored numbers, with their byte order: integers or floats.
     data
         File with the voxels: that of the header, or another.
     start
         Bytes of that file before the (compressed) content.
     packing
-        Of what comes then.
+        Packing of the content.
     before
         Bytes of content before the voxels.
     channels, channel_axis
         Numbers a voxel, and the place of their axis among the four as stored: 0 is the fastest.
     slope, intercept
-        What turns stored numbers into those that are meant.
+        Factor and summand that turn stored numbers into those that are meant.
     modality
         DICOM's term, None where the header doesn't say.
     notes
-        What is unusual, a sentence each.
+        Notes on what is unusual, a sentence each.
     nifti
-        What a NIfTI header says beside.
+        Further fields of a NIfTI header.
     """
 
     geometry: Geometry
@@ -95,13 +95,13 @@ class Format:
     Attributes
     ----------
     kind
-        What `Candidate.kind` and ``inspect`` call it.
+        Name in `Candidate.kind` and ``inspect``.
     endings
-        What its files' names end in, the longest first.
+        Endings of its files' names, the longest first.
     shared_endings
         Endings of its files that other programs use too: a file is one of this format by its content alone.
     layout
-        What reads a header: from the path of the file that holds it.
+        Function that reads a header, from the path of the file that holds it.
     """
 
     kind: Kind
