@@ -34,7 +34,7 @@ class CaseBegun(Event):
     Attributes
     ----------
     number, count
-        Which case it is, from 1, and how many there are.
+        Number of the case, from 1, and of all cases.
     """
 
     number: int
@@ -164,9 +164,9 @@ class Stage:
     case, name
         Names of the case and of the stage, as `Progress` has them.
     listener
-        Whom it tells.
+        The listener that it tells, if any.
     cancel
-        What may end it.
+        The token that may end it.
     """
 
     case: str = ""

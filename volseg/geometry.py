@@ -86,9 +86,9 @@ class AxisMap:
     Attributes
     ----------
     order
-        ``order[a]`` is the source axis that becomes axis ``a``.
+        Source axis of each axis of the result: ``order[a]`` becomes axis ``a``.
     flipped
-        ``flipped[a]`` says whether axis ``a`` of the result runs against its source axis.
+        Flag of each axis of the result: whether axis ``a`` runs against its source axis.
     """
 
     order: tuple[int, int, int]
@@ -147,7 +147,8 @@ class Geometry:
     shape
         Number of voxels along i, j, k.
     affine
-        (4, 4): voxel index (i, j, k, 1) to RAS+ millimetres. Left-handed, oblique and sheared affines are allowed.
+        (4, 4) matrix from voxel index (i, j, k, 1) to RAS+ millimetres. Left-handed, oblique and sheared affines are
+        allowed.
 
     Raises
     ------

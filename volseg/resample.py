@@ -68,7 +68,7 @@ def resize(array_CDHW: Tensor, shape: Shape, *, order: Order, nearest: int | Non
     array_CDHW
         Floating-point values.
     shape
-        New D, H, W.
+        Sizes D, H, W of the result.
     order
         Degree of the spline: 1 is linear, 3 cubic. A cubic spline overshoots at sharp edges: hence the clip.
     nearest
@@ -209,11 +209,11 @@ def resampled(
     Parameters
     ----------
     array
-        [i, j, k] on `source`.
+        Voxels [i, j, k] on `source`.
     source, target
         Grids in one frame of reference; they may be turned and sheared against each other.
     order
-        1: linear interpolation, as float32. 0: the nearest voxel's value, of the array's own type.
+        Degree of interpolation. 1: linear, as float32. 0: the nearest voxel's value, of the array's own type.
     fill
         Value of the voxels whose centres lie outside the source's box. Between the box's edge and the outermost
         centres, the value is that at the edge.
@@ -244,9 +244,10 @@ def _any_slice(
     Parameters
     ----------
     steps, start
-        (3, 2) and (3,): source indices from one target voxel to the next along i and j, and those of the first.
+        (3, 2) matrix and (3,) vector: source indices from one target voxel to the next along i and j, and those of the
+        first.
     shape
-        Of the slice.
+        Shape of the slice.
     """
     i, j = np.meshgrid(*map(np.arange, shape), indexing="ij")
     points = np.multiply.outer(steps[:, 0], i) + np.multiply.outer(steps[:, 1], j) + start[:, None, None]

@@ -69,9 +69,9 @@ class DicomSource:
     Attributes
     ----------
     study_uid, series_uid, frame_of_reference_uid
-        Empty where the files leave them blank.
+        UIDs; empty where the files leave them blank.
     instances
-        In the order of the slices (k).
+        Instances in the order of the slices (k).
     identity
         Whether a DICOM object can refer to the series: no UID that it needs is blank in the files' data sets.
     """
@@ -90,7 +90,7 @@ class Source:
     Attributes
     ----------
     kind
-        ``"array"`` for a volume that was made in memory.
+        Format of the source, such as ``"dicom"``; ``"array"`` for a volume that was made in memory.
     name
         Case name, safe as a folder name, without patient data.
     path
@@ -102,10 +102,10 @@ class Source:
     sha256
         Hash of what the files hold, independent of their names.
     notes
-        What is unusual or was evened out, a sentence each.
+        Notes on what is unusual or was evened out, a sentence each.
     stored
-        The grid of the stored slices, where the voxels were resampled onto straight ones (a gantry tilt); masks go
-        back there. Else None.
+        The grid of the stored slices, where the voxels were resampled onto straight ones (a gantry tilt); masks go back
+        there. Else None.
     """
 
     kind: Literal["nifti", "nrrd", "metaimage", "dicom", "array"] = "array"
@@ -131,7 +131,7 @@ class Volume:
     geometry
         Grid of the last three axes.
     source
-        What the source said.
+        Source of the voxels.
 
     Raises
     ------
@@ -185,9 +185,9 @@ class Label:
     Attributes
     ----------
     value
-        1 to 65535; 0 is the background, which has no Label.
+        Value in the mask, 1 to 65535; 0 is the background, which has no Label.
     name
-        For people.
+        Name for people.
     colour
         Red, green and blue, 0 to 255.
     code, category, modifier
@@ -213,15 +213,15 @@ class LabelVolume:
     Parameters
     ----------
     array
-        [i, j, k], unsigned integers; 0 is the background.
+        Array [i, j, k] of unsigned integers; 0 is the background.
     geometry
         The grid, that of the scan it belongs to.
     labels
-        What the values mean, in ascending order of value.
+        Labels that the values stand for, in ascending order of value.
     source
-        Of the scan.
+        Source of the scan.
     algorithm
-        What made it, such as ``"hippocampus 1.0"``; empty where that isn't known.
+        Name of what made it, such as ``"hippocampus 1.0"``; empty where that isn't known.
     layers
         More such arrays, each label's voxels in one of them; none where no labels overlap.
     """
@@ -265,9 +265,9 @@ class LabelVolume:
         Parameters
         ----------
         change
-            What makes another array of each; it gives a voxel no value that no voxel has.
+            Function that makes another array of each; it gives a voxel no value that no voxel has.
         geometry
-            The grid of what it makes; None: the same.
+            Grid of what it makes; None: the same.
         """
         layers = tuple(change(layer) for layer in self.layers)
         return replace(self, array=change(self.array), layers=layers, geometry=geometry or self.geometry)

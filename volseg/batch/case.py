@@ -51,9 +51,9 @@ class Job:
     Attributes
     ----------
     segmenter
-        What segments: a model, and how it is run.
+        The model bound to its options.
     settings
-        What was asked for, with what the model says where that was left to it.
+        The options that were asked for, completed by what the model says where the choice was left to it.
     """
 
     segmenter: Segmenter
@@ -147,11 +147,11 @@ class Told:
     Attributes
     ----------
     listener
-        What hears of events.
+        The listener that hears of events.
     cancel
-        What ends the batch between two windows.
+        The token that ends the batch between two windows.
     watchdog
-        What hears of stages.
+        The watchdog that hears of stages.
     """
 
     listener: Listener
@@ -181,17 +181,17 @@ class Case:
     Parameters
     ----------
     candidate
-        What to segment.
+        The scan to segment.
     root
         The input that `candidate` was found in; paths in the result are relative to it.
     out
         Folder of all cases; this one's is ``out / candidate.name``.
     job
-        What to do.
+        The model and the settings.
     told
-        To whom the stages are reported.
+        The listener, token and watchdog that the stages are reported to.
     wrong
-        Why it is to be skipped; None: it isn't.
+        The reason why the case is to be skipped; None: it isn't.
     """
 
     def __init__(

@@ -22,7 +22,7 @@ def reusable(folder: Path, wanted: CaseResult) -> CaseResult | None:
     Parameters
     ----------
     folder
-        The case's.
+        The case's folder.
     wanted
         A result by the same version, of the same input, model and options as one that would be made now.
     """

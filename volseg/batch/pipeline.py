@@ -28,11 +28,12 @@ def run_cases(cases: Sequence[Case], listener: Listener = nobody, cancel: Cancel
     Parameters
     ----------
     cases
-        None of which was begun.
+        Cases, none of which was begun.
     listener
-        Told of a case when its turn with the network comes, and of its result by the thread that writes, in order.
+        The listener: it hears of a case when its turn with the network comes, and of its result from the thread that
+        writes, in order.
     cancel
-        What ends it before the next case.
+        The token that ends the run before the next case.
 
     Raises
     ------

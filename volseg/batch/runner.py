@@ -25,12 +25,12 @@ def choose_series(candidates: Sequence[Candidate], series: Sequence[str], channe
     Parameters
     ----------
     candidates
-        What was found.
+        Candidates that were found.
     series
-        The names.
+        Names of the series to take.
     channels
-        Of the model. Where there are several, and as many names of different series of one study, these are the
-        channels of one case, in this order.
+        Channels of the model. Where there are several, and `series` names as many different series of one study, these
+        are the channels of one case, in this order.
 
     Raises
     ------
@@ -95,13 +95,14 @@ def run_batch(
     Parameters
     ----------
     request
-        What to do.
+        The request to fulfil.
     model
         The request's model where it is loaded already.
     listener
-        Told of what happens, by several threads: of a case's end perhaps after the next one's beginning.
+        A function that is called with each event, by several threads: with a case's end perhaps after the next one's
+        beginning.
     cancel
-        What ends the batch between two windows.
+        The token that ends the batch between two windows.
 
     Returns
     -------
@@ -180,9 +181,9 @@ def segment(
     model
         Bundled name, model folder, or a loaded model, which several calls may share one after the other.
     listener
-        Called with an event (`volseg.events`) whenever something happens, by several threads.
+        A function that is called with an event (`volseg.events`) whenever something happens, by several threads.
     cancel
-        What ends the batch between two windows (`volseg.events.Cancel`).
+        The token that ends the batch between two windows (`volseg.events.Cancel`).
     **options
         Fields of `volseg.batch.request.Request`, such as ``formats=("nifti", "seg")`` or ``tta=True``.
 

@@ -34,9 +34,9 @@ class Watchdog:
     Parameters
     ----------
     listener
-        What to tell, from a thread of its own.
+        The listener to tell, from a thread of its own.
     quiet_s
-        As `QUIET_S`.
+        Seconds without progress after which a stage counts as stalled.
     """
 
     def __init__(self, listener: Listener, quiet_s: float = QUIET_S) -> None:

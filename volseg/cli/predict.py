@@ -53,7 +53,7 @@ class Shown:
     Parameters
     ----------
     line
-        Where it is said.
+        The line that progress is shown on.
     root
         Folder that a result's path is relative to.
     plans

@@ -34,11 +34,11 @@ class Board:
     Parameters
     ----------
     names
-        Of the folds, in their order.
+        Names of the folds, in their order.
     labels
         Names of the labels.
     line
-        Takes what is said, and all of it where there is no terminal.
+        The line that takes what is said, and all of it where there is no terminal.
     """
 
     def __init__(self, names: Sequence[str], labels: Sequence[str], line: Line) -> None:

@@ -75,10 +75,10 @@ def write(label_volume: LabelVolume, path: Path, *, holes: Holes = "keyhole") ->
     label_volume
         The segmentation.
     path
-        Where to; its folder exists.
+        File to write; its folder exists.
     holes
-        ``"keyhole"``: one CLOSED_PLANAR contour for an outline and the holes in it, which every reader fills alike.
-        ``"xor"``: CLOSEDPLANAR_XOR contours, one each.
+        Kind of the holes' contours. ``"keyhole"``: one CLOSED_PLANAR contour for an outline and the holes in it, which
+        every reader fills alike. ``"xor"``: CLOSEDPLANAR_XOR contours, one each.
 
     Returns
     -------

@@ -37,7 +37,7 @@ def read_headers(label_volume: LabelVolume, path: Path) -> list[Dataset]:
     Parameters
     ----------
     path
-        Of the object to be written, for messages.
+        File of the object to be written, for messages.
 
     Raises
     ------

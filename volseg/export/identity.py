@@ -52,7 +52,7 @@ def repair_uids(candidate: Candidate, folder: Path) -> Candidate:
     candidate
         A DICOM series that is usable, or tilted.
     folder
-        Where to write the copy. It appears when the copy is complete.
+        Folder to write the copy to. It appears when the copy is complete.
 
     Returns
     -------

@@ -33,11 +33,11 @@ def write_maps(maps: Maps, mask: LabelVolume, folder: Path) -> Iterator[str]:
     Parameters
     ----------
     maps
-        From the segmentation of the same scan.
+        Maps from the segmentation of the same scan.
     mask
-        As it is written: its grid and source are the maps'.
+        The mask as it is written: its grid and source are the maps'.
     folder
-        Of the case; maps lie in its `volseg.results.MAPS`.
+        Folder of the case; maps lie in its `volseg.results.MAPS`.
 
     Yields
     ------

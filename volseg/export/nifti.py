@@ -85,15 +85,15 @@ def write_slabs(
     Parameters
     ----------
     path
-        Where to; equal maps give equal bytes.
+        File to write; equal maps give equal bytes.
     like
-        Its grid and source; the voxels don't matter.
+        Image whose grid and source the file has; its voxels don't matter.
     slabs
-        (i, j, n): the stored values of the next n slices along k, to the last.
+        (i, j, n) arrays: the stored values of the next n slices along k, to the last.
     slope
-        What a stored value is multiplied with; 255 times this is the largest value for viewers.
+        Factor on a stored value; 255 times this is the largest value for viewers.
     description
-        For the header, which takes 79 bytes of it.
+        Text for the header, which takes 79 bytes of it.
 
     Raises
     ------

@@ -59,7 +59,7 @@ def outlines(mask: Mask, *, keyholes: bool = True) -> Iterator[tuple[int, Floats
     Parameters
     ----------
     mask
-        [i, j, k].
+        Boolean array [i, j, k].
     keyholes
         Whether a hole is joined with the outline around it by a channel without width, so that each polygon is filled
         by itself. Otherwise holes are polygons of their own, and a voxel is inside where an odd number of polygons

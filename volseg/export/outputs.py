@@ -43,9 +43,9 @@ class FinishedCase:
     Attributes
     ----------
     candidate
-        What was segmented.
+        The candidate that was segmented.
     scan
-        Its voxels, as they were prepared for the network: a series with a tilt on straight slices.
+        The scan's voxels, as they were prepared for the network: a series with a tilt on straight slices.
     mask
         The segmentation on the scan's own grid.
     labels
@@ -53,7 +53,7 @@ class FinishedCase:
     maps
         Probabilities and entropy, where they were asked for.
     model
-        What segmented it.
+        The model that segmented it.
     """
 
     candidate: Candidate
@@ -71,9 +71,9 @@ class Written:
     Attributes
     ----------
     notes
-        What was changed or left out, a sentence each.
+        Notes on what was changed or left out, a sentence each.
     case
-        What the outputs after this one are made from, where this one changes that.
+        The case that later outputs are made from, where this output changes it.
     """
 
     notes: tuple[str, ...] = ()
@@ -87,15 +87,15 @@ class Output:
     Attributes
     ----------
     name
-        What flags call it.
+        Name in flags.
     files
         Pattern of its files' names, relative to a case's folder: nothing else writes files with such names there.
     module
-        Where it is made: a module of this package with ``write_output(case, folder) -> Written``.
+        Module of this package that makes it, with ``write_output(case, folder) -> Written``.
     option
-        The option of `volseg.results.settings.Settings` that asks for it; several are any of them.
+        Option of `volseg.results.settings.Settings` that asks for it; where several are named, any of them does.
     by_default
-        Whether it is there without being asked for: what it lacks is then a flag, and no failure.
+        Whether it is written without being asked for; one that can't be written is then a flag, and no failure.
     """
 
     name: str

@@ -19,8 +19,7 @@ def save(mask: LabelVolume, path: str | Path, *, like: Volume | None = None) -> 
     mask
         The segmentation.
     path
-        Where to; its folder exists. The endings are those of `volseg.export.outputs`: ``.nii`` and ``.nii.gz``
-        (NIfTI), ``.dcm`` (DICOM SEG), ``.rtstruct.dcm``, ``.nrrd``, ``.mha``.
+        File to write, ending in ``.nii``, ``.nii.gz`` (NIfTI) or ``.dcm`` (DICOM SEG); its folder exists.
     like
         The scan, where the segmentation doesn't come from one (`volseg.load` reads it). The file is written as that
         scan is stored: a mask whose axes are permuted or flipped against it is turned, no voxel changes its place.
