@@ -49,9 +49,8 @@ class TrainingConfig(Section):
     gradient_clip: Annotated[float, Field(gt=0)] = 12.0
     """Largest norm of the gradient."""
     precision: TrainingPrecision = "auto"
-    """Number format that the network computes in; weights, loss and optimiser are fp32 in each. auto: on a CPU bf16 where it
-    computes in that itself, else fp32; on a GPU bf16 where it does, else fp16, whose loss is scaled. fp16 is for GPUs
-    alone.
+    """Number format of the network; weights, loss and optimiser are fp32 in each. auto: on a CPU bf16 where it computes
+    in that itself, else fp32; on a GPU bf16 where it does, else fp16, whose loss is scaled. fp16 is for GPUs alone.
     """
     loss: Annotated[tuple[LossTerm, ...], Field(min_length=1)] = (
         OverlapTerm(kind="dice"),
