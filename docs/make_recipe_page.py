@@ -18,7 +18,7 @@ HEAD = """# The recipe
 
 A recipe is one YAML file that holds everything that one segmentation task chooses; `pipelines/` has examples. A key
 that isn't listed here is an error. D, H, W are the axes that `orientation` defines. This page is made from
-`volseg/config.py` by `docs/make_recipe_page.py`.
+`volseg/config` by `docs/make_recipe_page.py`.
 """
 
 

@@ -15,7 +15,7 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "volseg"
 
-#: From the bottom up: a part imports only from parts before it.
+#: From the lowest up: a part imports only from lower ones, which come before it.
 LAYERS = (
     "errors",
     "files",
@@ -141,10 +141,10 @@ def test_every_part_is_in_the_list() -> None:
 
 
 @pytest.mark.parametrize("path", layered(), ids=lambda path: path.relative_to(PACKAGE).as_posix())
-def test_imports_only_from_parts_above(path: Path) -> None:
+def test_imports_only_from_lower_parts(path: Path) -> None:
     own = LAYERS.index(part_of(path))
-    below = {part for part in parts_imported(imports_of(path)) if LAYERS.index(part) > own}
-    assert below == set()
+    higher = {part for part in parts_imported(imports_of(path)) if LAYERS.index(part) > own}
+    assert higher == set()
 
 
 def module_of(path: Path) -> str:

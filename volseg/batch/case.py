@@ -1,4 +1,4 @@
-"""One case: load, predict, export, account for it, in stages that those of other cases may overlap."""
+"""One case: load, segment, write, account for it, in stages that those of other cases may overlap."""
 
 from __future__ import annotations
 

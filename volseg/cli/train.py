@@ -25,8 +25,8 @@ def _folds(text: str | None, count: int) -> list[int | None]:
 def _leave() -> None:
     """End one of several processes, as a success and without Python's own ending.
 
-    A training that had finished was once aborted after it, and called failed by the launcher. Presumably one of gloo's
-    threads, which outlive their group, let go of a tensor then (https://github.com/pytorch/pytorch/pull/179291).
+    gloo's threads outlive their group. One that lets go of a tensor while Python ends can abort the process, and the
+    launcher would call a finished training failed (https://github.com/pytorch/pytorch/pull/179291).
     """
     sys.stdout.flush()
     sys.stderr.flush()

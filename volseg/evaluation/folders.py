@@ -129,7 +129,7 @@ def evaluate_folders(
 def _evaluate(pair: Pair, tolerance_mm: float, ignored: int | None) -> tuple[CaseScore, list[str], int]:
     """Scores of a pair, what to tell of it, and the number of voxels that are left out."""
     predicted, reference, notes = read_pair(pair)
-    # A value that no voxel has, not even of those that a mask's type can't hold, leaves out none.
+    # No voxel is below 0: without an ignored value, none is left out.
     left_out = reference.array == (-1 if ignored is None else ignored)
     known = tuple(label for label in reference.labels if label.value != ignored)
     reference = replace(reference, labels=known)

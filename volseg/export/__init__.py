@@ -1,1 +1,1 @@
-"""What volseg writes for other programs: `outputs` lists it, and each is a module."""
+"""What volseg writes of a case: `outputs` lists it, and each output is a module."""

@@ -24,9 +24,9 @@ from volseg.volume import Volume
 #: Beside what is counted here, torch's buffers and the allocator's gaps: with this much, plans lie 2 to 21 % above what
 #: ``benchmarks/inference_memory.py`` measures.
 LIBRARIES = 160_000_000
-#: Bytes that preprocessing holds for a voxel of the scan: a channel in float32, and what clipping or resizing takes.
+#: Bytes for each voxel of the scan while it is preprocessed: a channel in float32, and what clipping or resizing takes.
 PREPARING = 12
-#: Bytes that putting a first stage's labels on the second's grid holds for a voxel of that: shares in float32.
+#: Bytes for each voxel of a second stage's grid while a first stage's labels are put there: shares in float32.
 PREPARING_LABELS = 20
 
 

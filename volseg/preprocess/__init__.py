@@ -85,9 +85,9 @@ def prepare(volume: Volume, recipe: Recipe, mask: LabelVolume | None = None) -> 
     volume
         Scan with as many channels as the recipe has.
     recipe
-        Orientation, crop, intensity, spacing and resampling.
+        Recipe, for orientation, crop, intensity, spacing and resampling.
     mask
-        Of a cascade's first stage: what is labelled counts as content in normalisation.
+        Mask of a cascade's first stage: what is labelled counts as content in normalisation.
     """
     axes = model_axes(volume.geometry, recipe)
     turned = volume.geometry.turned(axes)
@@ -138,7 +138,7 @@ def prepare_labels(mask: LabelVolume, recipe: Recipe, crop: Box | None = None) -
     Parameters
     ----------
     mask
-        On the scan's grid.
+        Mask on the scan's grid.
     recipe
         Recipe, for orientation, spacing and resampling.
     crop

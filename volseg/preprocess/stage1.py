@@ -38,9 +38,9 @@ def prepare_second(volume: Volume, mask: LabelVolume, recipe: Recipe) -> Prepare
     Parameters
     ----------
     volume
-        With as many channels as the recipe has.
+        Scan with as many channels as the recipe has.
     mask
-        Of the first stage, on the volume's grid.
+        Mask of the first stage, on the volume's grid.
     recipe
         Recipe of the second stage.
     """

@@ -1,1 +1,1 @@
-"""What people look at: a picture of each case."""
+"""What people look at: pictures of masks over their scans, and the frame of a page."""
