@@ -1,4 +1,4 @@
-"""What this machine has and does: memory, devices, number formats, and threads of torch's.
+"""What this machine has and does: memory, devices, number formats, and torch's threads.
 
 Torch is imported where it is used: who asks for memory alone doesn't wait for it.
 """

@@ -146,11 +146,11 @@ def run_batch(
 def _candidates(request: Request, job: Job) -> tuple[list[Candidate], Path]:
     """What is to be segmented, and the folder that it was found in."""
     path, channels = request.input, job.model.recipe.channels
-    study = find(path, channels=channels)
-    if not study.candidates:
-        shown = "; ".join(f"{entry.path.name}: {entry.reason}" for entry in study.ignored[:3])
+    listing = find(path, channels=channels)
+    if not listing.candidates:
+        shown = "; ".join(f"{entry.path.name}: {entry.reason}" for entry in listing.ignored[:3])
         raise InputError(f"holds no image{f' ({shown})' if shown else ''}", code="no-image", path=path)
-    found = list(study.candidates)
+    found = list(listing.candidates)
     candidates = choose_series(found, request.series, len(channels)) if request.series else found
     for candidate in candidates:
         # What an earlier run left in there is removed, and the scan may bear the name of a result.
@@ -158,7 +158,7 @@ def _candidates(request: Request, job: Job) -> tuple[list[Candidate], Path]:
             raise UsageError(
                 f"{request.output / candidate.name}: holds the input {path}; choose another folder for the results"
             )
-    return candidates, study.root
+    return candidates, listing.root
 
 
 def segment(

@@ -56,7 +56,7 @@ def inspect(
 
 
 def as_json(listing: Listing) -> str:
-    """One strict JSON document; paths are relative to the study's root."""
+    """One strict JSON document; paths are relative to the listing's root."""
     from volseg.text import relative
 
     content = {

@@ -30,10 +30,10 @@ _TYPES = {
 }
 
 
-def write(label_volume: LabelVolume, path: Path) -> tuple[str, ...]:
+def write(mask: LabelVolume, path: Path) -> tuple[str, ...]:
     """Write a mask to `path`; the format has no place for its labels' names, as NIfTI has none."""
-    highest = max([int(label_volume.array.max()), *(label.value for label in label_volume.labels)])
-    _write(path, label_volume.array.astype(np.min_scalar_type(highest), copy=False), label_volume.geometry)
+    highest = max([int(mask.array.max()), *(label.value for label in mask.labels)])
+    _write(path, mask.array.astype(np.min_scalar_type(highest), copy=False), mask.geometry)
     return ()
 
 

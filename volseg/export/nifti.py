@@ -30,8 +30,8 @@ MAP_LEVEL, MAP_STRATEGY = 6, zlib.Z_RLE
 GZIP_START, DEFLATE_END = b"\x1f\x8b\x08" + bytes(6) + b"\xff", b"\x03\x00"
 
 
-def write(label_volume: LabelVolume, path: Path) -> tuple[str, ...]:
-    """Write `label_volume` to `path`, compressed where that ends in ``.gz``; equal masks give equal bytes.
+def write(mask: LabelVolume, path: Path) -> tuple[str, ...]:
+    """Write `mask` to `path`, compressed where that ends in ``.gz``; equal masks give equal bytes.
 
     Voxels are of the smallest unsigned type that holds every label. What the header says of the grid is told at
     `volseg.interop.to_nibabel`.
@@ -46,8 +46,8 @@ def write(label_volume: LabelVolume, path: Path) -> tuple[str, ...]:
     ExportError
         Code ``format``: the header's single precision can't hold the grid.
     """
-    highest = max([int(label_volume.array.max()), *(label.value for label in label_volume.labels)])
-    image = _image(label_volume.with_array(label_volume.array.astype(np.min_scalar_type(highest))), path)
+    highest = max([int(mask.array.max()), *(label.value for label in mask.labels)])
+    image = _image(mask.with_array(mask.array.astype(np.min_scalar_type(highest))), path)
     # NIFTI_INTENT_LABEL, code 1002: viewers show labels and no grey values.
     image.header.set_intent("label")
     _save(image, path)
