@@ -41,7 +41,7 @@ def write_native(path: Path, header: Dataset, frames: Sequence[bytes], pixels: I
     Parameters
     ----------
     path
-        Where to; its folder exists.
+        File to write; its folder exists.
     header
         All that comes before the frames, with its file meta information; explicit little endian.
     frames

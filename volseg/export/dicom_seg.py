@@ -45,9 +45,9 @@ def write(label_volume: LabelVolume, path: Path, *, kind: Kind = "binary") -> tu
     label_volume
         The segmentation.
     path
-        Where to; its folder exists.
+        File to write; its folder exists.
     kind
-        How voxels are kept.
+        Kind of the segmentation: how voxels are kept.
 
     Returns
     -------

@@ -42,9 +42,9 @@ def segmentation(label_volume: LabelVolume, headers: Sequence[Dataset], uids: Ui
     label_volume
         The segmentation.
     headers
-        From `read_headers`; of the first, `complete_identity` has seen patient and study.
+        Headers, from `read_headers`; of the first, `complete_identity` has seen patient and study.
     uids
-        What the object is called.
+        UIDs of the object.
     """
     first, now = headers[0], datetime.now()
     dicom = label_volume.source.dicom
@@ -180,7 +180,7 @@ class Slices:
     Parameters
     ----------
     label_volume, headers
-        As for `segmentation`.
+        Mask and headers, as for `segmentation`.
     """
 
     def __init__(self, label_volume: LabelVolume, headers: Sequence[Dataset]) -> None:

@@ -30,7 +30,7 @@ class Measures:
     voxels, volume_ml
         Number of voxels, and their volume.
     values
-        None where the label is empty, or the scan's voxels are not the mask's.
+        The scan's values in the label's voxels; None where it is empty, or the scan's voxels are not the mask's.
     """
 
     label: Label

@@ -28,9 +28,9 @@ class Term:
     Attributes
     ----------
     name
-        As its table has it.
+        Name, as its table has it.
     code, category, modifier
-        As those of a `volseg.volume.Label`.
+        Codes, as those of a `volseg.volume.Label`.
     source
         The table that says so.
     """
