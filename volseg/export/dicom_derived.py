@@ -111,20 +111,20 @@ class Uids:
 
     Parameters
     ----------
-    label_volume
+    mask
         Mask of a DICOM series.
     form
         Words for the kind of object and how it is written.
     """
 
-    def __init__(self, label_volume: LabelVolume, *form: str) -> None:
-        dicom = label_volume.source.dicom
+    def __init__(self, mask: LabelVolume, *form: str) -> None:
+        dicom = mask.source.dicom
         assert dicom is not None  # or it would have no headers
         images = (f"{instance.sop_instance_uid} {instance.frame}" for instance in dicom.instances)
-        made = (label_volume.algorithm, repr(label_volume.labels), __version__, *form)
+        made = (mask.algorithm, repr(mask.labels), __version__, *form)
         self._seed = [dicom.study_uid, dicom.series_uid, *images, *made]
         voxels = hashlib.sha256()
-        for array in (label_volume.array, *label_volume.layers):
+        for array in (mask.array, *mask.layers):
             for slab in array.T:
                 voxels.update(np.ascontiguousarray(slab).data)
         self._voxels = voxels.hexdigest()

@@ -63,8 +63,8 @@ class _Plane:
     image: bytes
 
 
-def write(label_volume: LabelVolume, path: Path, *, holes: Holes = "keyhole") -> tuple[str, ...]:
-    """Write `label_volume` to `path` as an RTSTRUCT.
+def write(mask: LabelVolume, path: Path, *, holes: Holes = "keyhole") -> tuple[str, ...]:
+    """Write `mask` to `path` as an RTSTRUCT.
 
     Regions are numbered from 1 in the order of the labels, whether or not they occur; one that doesn't has no contours.
     Contours follow the voxels' edges, `outlines.INSET` within, so that filling them gives the voxels back. UIDs are
@@ -72,7 +72,7 @@ def write(label_volume: LabelVolume, path: Path, *, holes: Holes = "keyhole") ->
 
     Parameters
     ----------
-    label_volume
+    mask
         The segmentation.
     path
         File to write; its folder exists.
@@ -92,13 +92,13 @@ def write(label_volume: LabelVolume, path: Path, *, holes: Holes = "keyhole") ->
     """
     stream = io.BytesIO()
     quiet()
-    headers = read_headers(label_volume, path)
-    check_grid(label_volume, headers, path)
-    check_declared(label_volume, path)
+    headers = read_headers(mask, path)
+    check_grid(mask, headers, path)
+    check_declared(mask, path)
     notes = complete_identity(headers[0])
-    names, changed = _names(label_volume.labels, path)
-    dataset = _structure_set(label_volume, headers, names, holes)
-    dataset.ROIContourSequence = list(_regions(label_volume, headers, holes, path))
+    names, changed = _names(mask.labels, path)
+    dataset = _structure_set(mask, headers, names, holes)
+    dataset.ROIContourSequence = list(_regions(mask, headers, holes, path))
     dataset.save_as(stream, enforce_file_format=True)
     write_atomically(path, stream.getvalue())
     return (*notes, *changed)
@@ -122,14 +122,12 @@ def _names(labels: Sequence[Label], path: Path) -> tuple[list[str], tuple[str, .
     return names, tuple(notes)
 
 
-def _structure_set(
-    label_volume: LabelVolume, headers: Sequence[Dataset], names: Sequence[str], holes: Holes
-) -> Dataset:
+def _structure_set(mask: LabelVolume, headers: Sequence[Dataset], names: Sequence[str], holes: Holes) -> Dataset:
     """All but the contours."""
     first, now = headers[0], datetime.now()
-    dicom = label_volume.source.dicom
+    dicom = mask.source.dicom
     assert dicom is not None  # or it would have no headers
-    uids = Uids(label_volume, "rtstruct", holes)
+    uids = Uids(mask, "rtstruct", holes)
     dataset = derived_from(first)
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
@@ -142,15 +140,15 @@ def _structure_set(
     dataset.DeviceSerialNumber = dataset.SoftwareVersions = __version__
     dataset.OperatorsName = ""
     dataset.StructureSetLabel = text("volseg", SH_LENGTH)
-    dataset.StructureSetName = text(f"volseg {label_volume.algorithm}")
+    dataset.StructureSetName = text(f"volseg {mask.algorithm}")
     dataset.StructureSetDate, dataset.StructureSetTime = now.strftime("%Y%m%d"), now.strftime("%H%M%S")
     dataset.InstanceCreationDate, dataset.InstanceCreationTime = dataset.StructureSetDate, dataset.StructureSetTime
     dataset.ApprovalStatus = "UNAPPROVED"
     dataset.FrameOfReferenceUID = dicom.frame_of_reference_uid
     dataset.PositionReferenceIndicator = str(first.get("PositionReferenceIndicator") or "")
     dataset.ReferencedFrameOfReferenceSequence = [_frame_of_reference(dicom)]
-    algorithm = text(f"volseg {__version__} {label_volume.algorithm}")
-    numbered = list(enumerate(zip(label_volume.labels, names, strict=True), start=1))
+    algorithm = text(f"volseg {__version__} {mask.algorithm}")
+    numbered = list(enumerate(zip(mask.labels, names, strict=True), start=1))
     dataset.StructureSetROISequence = [
         _region(number, name, dicom.frame_of_reference_uid, algorithm) for number, (_, name) in numbered
     ]
@@ -189,23 +187,23 @@ def _observation(number: int, label: Label, name: str) -> Dataset:
     return item
 
 
-def _regions(label_volume: LabelVolume, headers: Sequence[Dataset], holes: Holes, path: Path) -> Iterator[Dataset]:
-    dicom = label_volume.source.dicom
+def _regions(mask: LabelVolume, headers: Sequence[Dataset], holes: Holes, path: Path) -> Iterator[Dataset]:
+    dicom = mask.source.dicom
     assert dicom is not None
     planes = []
     for header, instance in zip(headers, dicom.instances, strict=True):
         frame = None if instance.frame is None else instance.frame + 1
         image = _encoded(reference(instance.sop_class_uid, instance.sop_instance_uid, frame))
         planes.append(_Plane(*plane_of(header), _element(_CONTOUR_IMAGES, _element(_ITEM, image))))
-    number_format = _number_format(planes, label_volume.geometry.shape, path)
-    for number, (label, box, mask) in enumerate(regions(label_volume), start=1):
+    number_format = _number_format(planes, mask.geometry.shape, path)
+    for number, (label, box, inside) in enumerate(regions(mask), start=1):
         item = Dataset()
         item.ROIDisplayColor = list(label.colour)
         item.ReferencedROINumber = number
         start = np.array([box[0].start, box[1].start])
         contours = [
             _contour(planes[box[2].start + k], corners + start, number_format, _TYPES[holes])
-            for k, corners in outlines(mask, keyholes=holes == "keyhole")
+            for k, corners in outlines(inside, keyholes=holes == "keyhole")
         ]
         if contours:
             value = b"".join(contours)

@@ -34,12 +34,12 @@ _WHITE = np.array([95.047, 100.0, 108.883]) / 100
 _XYZ_FROM_RGB = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
 
 
-def segmentation(label_volume: LabelVolume, headers: Sequence[Dataset], uids: Uids) -> Dataset:
+def segmentation(mask: LabelVolume, headers: Sequence[Dataset], uids: Uids) -> Dataset:
     """All but what tells a kind of SEG from another, the frames' headers and the pixels.
 
     Parameters
     ----------
-    label_volume
+    mask
         The segmentation.
     headers
         Headers, from `read_headers`; of the first, `complete_identity` has seen patient and study.
@@ -47,7 +47,7 @@ def segmentation(label_volume: LabelVolume, headers: Sequence[Dataset], uids: Ui
         UIDs of the object.
     """
     first, now = headers[0], datetime.now()
-    dicom = label_volume.source.dicom
+    dicom = mask.source.dicom
     assert dicom is not None  # or it would have no headers
     dataset = derived_from(first)
     dataset.file_meta = FileMetaDataset()
@@ -65,12 +65,11 @@ def segmentation(label_volume: LabelVolume, headers: Sequence[Dataset], uids: Ui
     dataset.PositionReferenceIndicator = str(first.get("PositionReferenceIndicator") or "")
     _refer(dataset, dicom, headers)
     _describe_pixels(dataset, first)
-    dataset.SegmentsOverlap = "YES" if label_volume.layers else "NO"
+    dataset.SegmentsOverlap = "YES" if mask.layers else "NO"
     dataset.SegmentSequence = [
-        _segment(number, label, label_volume.algorithm, uids)
-        for number, label in enumerate(label_volume.labels, start=1)
+        _segment(number, label, mask.algorithm, uids) for number, label in enumerate(mask.labels, start=1)
     ]
-    _place(dataset, first, label_volume.geometry)
+    _place(dataset, first, mask.geometry)
     return dataset
 
 
@@ -179,12 +178,12 @@ class Slices:
 
     Parameters
     ----------
-    label_volume, headers
+    mask, headers
         Mask and headers, as for `segmentation`.
     """
 
-    def __init__(self, label_volume: LabelVolume, headers: Sequence[Dataset]) -> None:
-        dicom = label_volume.source.dicom
+    def __init__(self, mask: LabelVolume, headers: Sequence[Dataset]) -> None:
+        dicom = mask.source.dicom
         assert dicom is not None
         self._derivations, self._positions = [], []
         for instance, header in zip(dicom.instances, headers, strict=True):

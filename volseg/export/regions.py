@@ -17,19 +17,19 @@ Box = tuple[slice, slice, slice]
 Mask = npt.NDArray[np.bool_]
 
 
-def regions(label_volume: LabelVolume) -> Iterator[tuple[Label, Box, Mask]]:
+def regions(mask: LabelVolume) -> Iterator[tuple[Label, Box, Mask]]:
     """Each label, the box around its voxels, and which of the box's voxels are the label's; none may be."""
     boxes: dict[int, Any] = {}
-    for array in label_volume.label_maps:
+    for array in mask.label_maps:
         found = enumerate(ndimage.find_objects(array), start=1)
         boxes |= {value: (box, array) for value, box in found if box is not None}
     nowhere = (slice(0, 1), slice(0, 1), slice(0, 1)), np.zeros((1, 1, 1), np.uint8)
-    for label in label_volume.labels:
+    for label in mask.labels:
         box, array = boxes.get(label.value, nowhere)
         yield label, box, array[box] == label.value
 
 
-def check_declared(label_volume: LabelVolume, path: Path) -> None:
+def check_declared(mask: LabelVolume, path: Path) -> None:
     """Refuse a mask with a voxel whose value no label declares: a format with names would drop it.
 
     Raises
@@ -37,8 +37,8 @@ def check_declared(label_volume: LabelVolume, path: Path) -> None:
     ExportError
         Code ``format``.
     """
-    values = [label.value for label in label_volume.labels]
-    for array in (label_volume.array, *label_volume.layers):
+    values = [label.value for label in mask.labels]
+    for array in (mask.array, *mask.layers):
         known = np.zeros(max([int(array.max()), *values]) + 1, np.bool_)
         known[[0, *values]] = True
         if not known[array].all():
