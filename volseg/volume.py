@@ -49,7 +49,8 @@ class Instance:
     Attributes
     ----------
     frame
-        Which frame of a multi-frame object or tile of a mosaic, from 0; None for an object of a single image.
+        Number of the frame in a multi-frame object, or of the tile in a mosaic, from 0; None for an object of a single
+        image.
     as_stored
         Whether the slice is the object's image or frame as its header says: not a tile of a mosaic, nor one whose rows
         were stored upside down. Only then can an object refer to it pixel by pixel.

@@ -23,9 +23,9 @@ class Case:
     label
         Path of the label map, SEG or RTSTRUCT, of the folder that holds it, or of a folder of masks.
     patient
-        Whose scan it is, where the dataset says so: all scans of a patient are in one fold.
+        Patient whose scan it is, where the dataset says so: all scans of a patient are in one fold.
     channels
-        What each image is, where the dataset says so.
+        Name of each image's channel, where the dataset says so.
     """
 
     name: str

@@ -55,8 +55,8 @@ def from_files(
     candidates
         Images that were found, a file each; series are left as they are.
     channels
-        Of the model. With one alone, `x_0000` is the case `x` where there is neither `x` nor another number of it, and
-        all else is left as it is, unless the channel is one of BraTS' sequences.
+        Channels of the model. With one alone, `x_0000` is the case `x` where there is neither `x` nor another number of
+        it, and all else is left as it is, unless the channel is one of BraTS' sequences.
 
     Returns
     -------

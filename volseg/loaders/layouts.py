@@ -88,7 +88,7 @@ def without_results(paths: Iterable[Path], root: Path) -> tuple[list[Path], list
     paths
         All files below `root`.
     root
-        What was asked for: where it is the folder of a result itself, its files are what is meant.
+        Path that was asked for: where it is the folder of a result itself, its files are what is meant.
     """
     files = list(paths)
     folders = {path.parent for path in files if path.name == RESULT and path.parent != root and _is_result(path)}

@@ -45,11 +45,11 @@ class Member:
     Attributes
     ----------
     name
-        As the archive has it, with slashes.
+        Name in the archive, with slashes.
     size
-        Of its content, in bytes.
+        Size of its content, in bytes.
     refused
-        Why it isn't read; None: it is.
+        Reason why it isn't read; None: it is.
     content
         The bytes, or the tape that has them from `start` on.
     """

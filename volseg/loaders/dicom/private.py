@@ -18,7 +18,7 @@ class Private:
         The standard one that says the same, where there is one. Elements of one creator under one keyword are its
         values, in the order of their tags.
     creator
-        Who reserves the block of the element.
+        Creator that reserves the block of the element.
     vr
         Value representation, where a file doesn't say it.
     """
