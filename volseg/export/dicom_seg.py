@@ -33,8 +33,8 @@ LABEL_MAP_STORAGE = UID("1.2.840.10008.5.1.4.1.1.66.7")
 Kind = Literal["binary", "labelmap"]
 
 
-def write(label_volume: LabelVolume, path: Path, *, kind: Kind = "binary") -> tuple[str, ...]:
-    """Write `label_volume` to `path` as a DICOM SEG.
+def write(mask: LabelVolume, path: Path, *, kind: Kind = "binary") -> tuple[str, ...]:
+    """Write `mask` to `path` as a DICOM SEG.
 
     Segments are numbered from 1 in the order of the labels, whether or not they occur: a label has the same number in
     every case. Frames lie on the positions that the source's headers give, ascending as its slices do. UIDs are those
@@ -42,7 +42,7 @@ def write(label_volume: LabelVolume, path: Path, *, kind: Kind = "binary") -> tu
 
     Parameters
     ----------
-    label_volume
+    mask
         The segmentation.
     path
         File to write; its folder exists.
@@ -62,17 +62,17 @@ def write(label_volume: LabelVolume, path: Path, *, kind: Kind = "binary") -> tu
         labels, a voxel that none declares, or more frames than an object holds. ``no-room``: the disk is full.
     """
     quiet()
-    headers = read_headers(label_volume, path)
-    check_grid(label_volume, headers, path)
-    if not label_volume.labels:
+    headers = read_headers(mask, path)
+    check_grid(mask, headers, path)
+    if not mask.labels:
         raise ExportError("a SEG needs at least one label", code="format", path=path)
-    check_declared(label_volume, path)
+    check_declared(mask, path)
     notes = complete_identity(headers[0])
     try:
-        uids = Uids(label_volume, "seg", kind)
-        dataset = segmentation(label_volume, headers, uids)
+        uids = Uids(mask, "seg", kind)
+        dataset = segmentation(mask, headers, uids)
         add_dimensions(dataset, uids, by_segment=kind == "binary")
-        slices = Slices(label_volume, headers)
+        slices = Slices(mask, headers)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         # What pydicom raises for values in the source that it can't take over. It quotes them, names of patients too.
         raise ExportError(
@@ -83,19 +83,19 @@ def write(label_volume: LabelVolume, path: Path, *, kind: Kind = "binary") -> tu
         ) from error
     if kind == "labelmap":
         dataset.SegmentsOverlap = "NO"
-        _write_label_map(label_volume, dataset, slices, path)
+        _write_label_map(mask, dataset, slices, path)
         painted = "labels overlap, and a label map has one a voxel: the last of them"
-        return (*notes, painted) if label_volume.layers else notes
-    frames = _write_binary(label_volume, dataset, slices, path)
+        return (*notes, painted) if mask.layers else notes
+    frames = _write_binary(mask, dataset, slices, path)
     many = f"has {frames} frames, which some viewers take long to open; --format labelmap has one a slice"
     return (*notes, many) if frames > MANY_FRAMES else notes
 
 
-def _write_binary(label_volume: LabelVolume, dataset: Dataset, slices: Slices, path: Path) -> int:
+def _write_binary(mask: LabelVolume, dataset: Dataset, slices: Slices, path: Path) -> int:
     """Write a frame for each label and slice, ordered by label, then slice, and return their number."""
-    columns, rows, count = label_volume.geometry.shape
-    full = label_volume.array.size * len(label_volume.labels) <= 8 * FULL_FRAMES_BYTES
-    occupied = [[*range(count)] if full else places for places in _occupied(label_volume)]
+    columns, rows, count = mask.geometry.shape
+    full = mask.array.size * len(mask.labels) <= 8 * FULL_FRAMES_BYTES
+    occupied = [[*range(count)] if full else places for places in _occupied(mask)]
     if not any(occupied):
         # An object without frames isn't allowed.
         occupied[0] = [*range(count)]
@@ -104,30 +104,30 @@ def _write_binary(label_volume: LabelVolume, dataset: Dataset, slices: Slices, p
     dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 1, 1, 0
     dataset.NumberOfFrames = sum(map(len, occupied))
     frames = [slices.frame(k, segment) for segment, places in enumerate(occupied, start=1) for k in places]
-    write_native(path, dataset, frames, packed(_frames(label_volume, occupied), rows * columns))
+    write_native(path, dataset, frames, packed(_frames(mask, occupied), rows * columns))
     return len(frames)
 
 
-def _occupied(label_volume: LabelVolume) -> Iterator[list[int]]:
+def _occupied(mask: LabelVolume) -> Iterator[list[int]]:
     """Slices on which each label has a voxel."""
-    for _, box, mask in regions(label_volume):
-        yield (box[2].start + np.flatnonzero(mask.any(axis=(0, 1)))).tolist()
+    for _, box, inside in regions(mask):
+        yield (box[2].start + np.flatnonzero(inside.any(axis=(0, 1)))).tolist()
 
 
-def _frames(label_volume: LabelVolume, occupied: Sequence[Sequence[int]]) -> Iterator[Mask]:
+def _frames(mask: LabelVolume, occupied: Sequence[Sequence[int]]) -> Iterator[Mask]:
     """Pixels [row, column] of the frames."""
-    columns, rows, _ = label_volume.geometry.shape
-    for (_, box, mask), places in zip(regions(label_volume), occupied, strict=True):
+    columns, rows, _ = mask.geometry.shape
+    for (_, box, inside), places in zip(regions(mask), occupied, strict=True):
         for k in places:
             frame = np.zeros((rows, columns), np.bool_)
             if box[2].start <= k < box[2].stop:
-                frame[box[1], box[0]] = mask[:, :, k - box[2].start].T
+                frame[box[1], box[0]] = inside[:, :, k - box[2].start].T
             yield frame
 
 
-def _write_label_map(label_volume: LabelVolume, dataset: Dataset, slices: Slices, path: Path) -> None:
+def _write_label_map(mask: LabelVolume, dataset: Dataset, slices: Slices, path: Path) -> None:
     """Write a frame of segment numbers for each slice, run-length encoded: what every reader of label maps decodes."""
-    values = [label.value for label in label_volume.labels]
+    values = [label.value for label in mask.labels]
     numbers = np.zeros(values[-1] + 1, np.min_scalar_type(len(values)))
     numbers[values] = np.arange(1, len(values) + 1)
     bits = 8 * numbers.itemsize
@@ -135,6 +135,6 @@ def _write_label_map(label_volume: LabelVolume, dataset: Dataset, slices: Slices
     dataset.SOPClassUID, dataset.SegmentationType = LABEL_MAP_STORAGE, "LABELMAP"
     dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = bits, bits, bits - 1
     dataset.PixelPaddingValue = 0
-    dataset.NumberOfFrames = label_volume.geometry.shape[2]
+    dataset.NumberOfFrames = mask.geometry.shape[2]
     frames = [slices.frame(k) for k in range(dataset.NumberOfFrames)]
-    write_compressed(path, dataset, frames, [run_lengths(numbers[slab]) for slab in label_volume.array.T])
+    write_compressed(path, dataset, frames, [run_lengths(numbers[slab]) for slab in mask.array.T])

@@ -28,7 +28,7 @@ _OF_FILE = ("SOPInstanceUID", "FrameOfReferenceUID", "NumberOfFrames", "Rows", "
 _OF_PLANE = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
 
 
-def read_headers(label_volume: LabelVolume, path: Path) -> list[Dataset]:
+def read_headers(mask: LabelVolume, path: Path) -> list[Dataset]:
     """Headers of the source's slices in the order of k, checked to be the images that were read.
 
     Each file is read once, up to its pixels. A frame of a multi-frame object has the attributes of a single image: its
@@ -46,7 +46,7 @@ def read_headers(label_volume: LabelVolume, path: Path) -> list[Dataset]:
         blank, or not those that were read. ``format``: single images and frames, mixed; tiles of mosaics, or rows
         that were stored upside down.
     """
-    source = label_volume.source
+    source = mask.source
     dicom = source.dicom
     if dicom is None:
         raise ExportError(
@@ -137,7 +137,7 @@ def _frame_header(header: Dataset, values: Mapping[str, str]) -> Dataset:
     return frame
 
 
-def check_grid(label_volume: LabelVolume, headers: Sequence[Dataset], path: Path) -> None:
+def check_grid(mask: LabelVolume, headers: Sequence[Dataset], path: Path) -> None:
     """Refuse a mask whose voxels are not where the source's pixels are.
 
     Two affine maps of a rectangle differ most at one of its corners, and three of them decide about the fourth.
@@ -147,7 +147,7 @@ def check_grid(label_volume: LabelVolume, headers: Sequence[Dataset], path: Path
     ExportError
         Code ``grid-mismatch``.
     """
-    columns, rows, slices = label_volume.geometry.shape
+    columns, rows, slices = mask.geometry.shape
     if len(headers) != slices:
         raise ExportError(
             f"the mask has {slices} slices and the series {len(headers)} images", code="grid-mismatch", path=path
@@ -160,7 +160,7 @@ def check_grid(label_volume: LabelVolume, headers: Sequence[Dataset], path: Path
                 code="grid-mismatch",
                 path=path,
             )
-        ours = label_volume.geometry.voxel_to_world([(i, j, k) for i, j in corners])
+        ours = mask.geometry.voxel_to_world([(i, j, k) for i, j in corners])
         apart = np.linalg.norm(ours - _pixel_positions(header, corners), axis=1).max()
         if apart > SLICE_MM:
             raise ExportError(
