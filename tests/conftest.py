@@ -17,6 +17,12 @@ settings.register_profile("search", deadline=None, max_examples=1000)
 settings.load_profile("volseg")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put files with slow tests first, so that no process is left alone with one at the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture(autouse=True)
 def one_thread() -> None:
     """One thread a test, so that sums don't depend on the machine and `-n` has a core for each of its processes.

@@ -22,6 +22,8 @@ from volseg.training import loop
 from volseg.training.checkpoint import load_checkpoint
 from volseg.training.run import Budget, train_fold
 
+pytestmark = pytest.mark.slow
+
 #: Small tensors on several threads spend their time waiting where other processes want the cores too.
 ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}
 

@@ -31,6 +31,8 @@ from volseg.planning.plan import Plan, make_plan
 from volseg.planning.shapes import topology
 from volseg.training import loop, run
 
+pytestmark = pytest.mark.slow
+
 PIPELINES = ROOT / "pipelines"
 NAMES = sorted(path.stem for path in PIPELINES.glob("*.yaml"))
 #: Names of the recipes that this page is about; the hippocampus has a model, and tests of its own.

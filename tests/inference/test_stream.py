@@ -108,6 +108,7 @@ larger = st.tuples(*(st.integers(1, 40),) * 3)
     features=st.integers(0, 3),
     seed=st.integers(0, 99),
 )
+@pytest.mark.slow
 def test_labels_are_those_of_the_slow_way_and_the_same_in_every_placement(
     shape: tuple[int, int, int],
     seen: tuple[int, int, int],

@@ -7,6 +7,8 @@ import pytest
 
 from tests.models.suite import KINDS, RECORDED, Compared, compare
 
+pytestmark = pytest.mark.slow
+
 #: Share of voxels as nnunetv2 has them, over all kinds and in each: it adds windows up in fp16, whose weights near the
 #: corners of windows are off by up to half, and these scans have little else than corners. In a cascade twice.
 ALL, EACH, DICE = 0.9995, 0.998, 0.99

@@ -30,6 +30,8 @@ from volseg.training.dataset import TrainingCase
 from volseg.training.processes import ALONE, Processes, launched
 from volseg.training.run import Budget, train_fold
 
+pytestmark = pytest.mark.slow
+
 REGIONS = [
     {"value": 1, "name": "whole", "colour": [1, 2, 3], "members": [1, 2]},
     {"value": 2, "name": "core", "colour": [1, 2, 3], "members": [2]},

@@ -33,6 +33,8 @@ import torch, torch._dynamo, torch.utils.tensorboard
 torch.set_num_threads(1)
 from tests.training.test_resume import train_once
 
+pytestmark = pytest.mark.slow
+
 folder, kills = Path(sys.argv[1]), 0
 
 def attempt(run, resume):

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from volseg.errors import UsageError
+
+if TYPE_CHECKING:
+    from volseg.config import Recipe
+    from volseg.training.processes import Processes
 
 
 def _folds(text: str | None, count: int) -> list[int | None]:
@@ -31,6 +36,19 @@ def _leave() -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)
+
+
+def _remarks(recipe: Recipe, absent: Sequence[str], processes: Processes) -> Iterator[str]:
+    """What is worth a line before a training begins; `absent` are cases that the recipe holds out and nobody has."""
+    from volseg.training import events
+
+    if processes.count > 1:
+        batch = processes.count * recipe.training.batch_size
+        yield f"{processes.count} processes on {processes.device.type} train together: {batch} patches a batch"
+    if absent:
+        yield f"the recipe holds out cases that the dataset doesn't have: {', '.join(absent)}"
+    if not events.installed():
+        yield events.ABSENT
 
 
 def train(
@@ -78,7 +96,6 @@ def train(
     from volseg.cli.training_table import board, held_out_table
     from volseg.models import model_path
     from volseg.models.folder import read_model
-    from volseg.training import events
     from volseg.training.cache import CaseCache
     from volseg.training.finetune import Start
     from volseg.training.heldout import read_scores
@@ -89,13 +106,8 @@ def train(
     names = {number: f"fold {fold_name(number)}" for number in folds}
     labels = [label.name for label in loaded.labels]
     with launched(device) as processes, board(list(names.values()), labels, silent=not processes.main) as shown:
-        if processes.count > 1:
-            batch = processes.count * loaded.training.batch_size
-            shown.say(f"{processes.count} processes on {device} train together: {batch} patches a batch")
-        if absent:
-            shown.say(f"the recipe holds out cases that the dataset doesn't have: {', '.join(absent)}")
-        if not events.installed():
-            shown.say(events.ABSENT)
+        for text in _remarks(loaded, absent, processes):
+            shown.say(text)
         for number, name in names.items():
             shown.state(name, f"reading {len(cases)} cases")
             progress = train_fold(

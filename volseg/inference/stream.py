@@ -83,7 +83,7 @@ def layout_of(prepared: Prepared, recipe: Recipe) -> Layout:
     return Layout((d, h, w), prepared.box.shape, recipe.window, recipe.tile_step, prepared.nearest_axis, prepared.part)
 
 
-def stream(
+def stream(  # noqa: PLR0913 (each is a choice of its own)
     prepared: Prepared,
     engines: Sequence[Engine],
     recipe: Recipe,
@@ -181,7 +181,7 @@ def _channels(engines: Sequence[Engine], outputs: int) -> tuple[Head | None, lis
     return joined(heads), [slice(end - len(head.weight), end) for head, end in zip(heads, ends, strict=True)]
 
 
-def _sum_windows(
+def _sum_windows(  # noqa: PLR0913 (what the loop adds to)
     tensor_CDHW: Tensor,
     engines: Sequence[Engine],
     channels: Sequence[slice],

@@ -126,7 +126,7 @@ def _scoring_seconds(validation: Sequence[TrainingCase]) -> float:
     return 2 * (time.perf_counter() - start) * len(validation)
 
 
-def train_fold(
+def train_fold(  # noqa: C901, PLR0913 (the steps of a training, in their order)
     recipe: Recipe,
     cases: Sequence[Case],
     run: Path,

@@ -34,7 +34,7 @@ class Graph:
     def __init__(self, opset: Any) -> None:
         self.opset = opset
 
-    def layer(self, layer: nn.Module, x: Node | tuple[Node, ...]) -> Node:
+    def layer(self, layer: nn.Module, x: Node | tuple[Node, ...]) -> Node:  # noqa: C901 (one match over all layers)
         """What `layer`, in evaluation mode, makes of `x`; several nodes are for a convolution, as `convolution` says.
 
         Raises

@@ -121,7 +121,7 @@ def _file(data: bytes, wanted: frozenset[int], *, whole: bool) -> Scan:
     return Scan(elements, pixels, explicit)
 
 
-def _walk(
+def _walk(  # noqa: C901 (one loop over the bytes: calls would cost more than the work)
     data: bytes,
     start: int,
     wanted: frozenset[int],
@@ -186,7 +186,7 @@ def _walk(
     raise ShortError
 
 
-def skip_items(data: bytes, position: int, *, explicit: bool, depth: int) -> int:
+def skip_items(data: bytes, position: int, *, explicit: bool, depth: int) -> int:  # noqa: C901 (as above)
     """Offset behind the items of a sequence of undefined length.
 
     One loop for all that is inside each other, because scanners nest thousands of elements in a frame. `level` is even
