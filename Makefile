@@ -97,7 +97,7 @@ totalsegmentator-peers: install  ## make .venv-totalseg with TotalSegmentator, f
 		-r benchmarks/totalsegmentator.txt
 
 nnunet-compare: nnunet-peers  ## models of each kind, made and run by nnunetv2 now, against volseg: some minutes
-	$(RUN) -m tests.models.suite --live
+	$(RUN) -m tests.helpers.nnunet_suite --live
 
 # About two hours each; they go on where they were stopped. See benchmarks/training/README.md.
 training-cv: install  ## five-fold cross-validation, 30 minutes a fold: DATA=MSD_TASK04 OUT=FOLDER

@@ -14,7 +14,7 @@ import numpy as np
 from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
 
-from tests.dicom_files import Array, image
+from tests.helpers.dicom_files import Array, image
 
 
 def coded(shape: tuple[int, int, int], time: int = 0) -> Array:

@@ -291,3 +291,14 @@ def test_constraints_pin_every_dependency_and_name_no_index() -> None:
     wanted = set(re.findall(r'^    "([a-z0-9-]+)[<>=]', project, flags=re.MULTILINE))
     assert {"torch", "pytest"} <= wanted
     assert wanted <= pinned
+
+
+def test_no_test_imports_from_another() -> None:
+    tests = PACKAGE.parent / "tests"
+    found = {
+        f"{path.relative_to(tests)}: {node.module}"
+        for path in tests.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ImportFrom) and re.search(r"\.test_\w+$", node.module or "")
+    }
+    assert found == set()

@@ -15,8 +15,8 @@ import yaml
 
 from tests.conftest import ROOT
 from tests.helpers.documented import Block, blocks, run
-from tests.models.suite import RECORDED, results_of, unpacked
-from tests.tiny import blob_case, threshold_model, tiny_recipe, write_dataset
+from tests.helpers.nnunet_suite import RECORDED, results_of, unpacked
+from tests.helpers.tiny import blob_case, threshold_model, tiny_recipe, write_dataset
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCKS = [block for page in PAGES for block in blocks(page)]

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from tests.dicom_files import Array, lps_affine, rotation
+from tests.helpers.dicom_files import Array, lps_affine, rotation
 from volseg.geometry import Geometry
 from volseg.resample import (
     Order,

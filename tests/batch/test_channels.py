@@ -12,9 +12,9 @@ import pydicom
 import pytest
 import torch
 
-from tests import dicom_files
+from tests.helpers import dicom_files
 from tests.helpers.batch import segment
-from tests.tiny import Array, model_of, scan, threshold_recipe, threshold_weights, thresholded, write_nifti
+from tests.helpers.tiny import Array, model_of, scan, threshold_recipe, threshold_weights, thresholded, write_nifti
 from volseg.errors import UsageError
 from volseg.inference import Model, load_model
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 import volseg
-from tests.dicom_files import lps_affine, write_series
 from tests.helpers.batch import as_json
-from tests.tiny import scan, threshold_model, write_nifti
+from tests.helpers.dicom_files import lps_affine, write_series
+from tests.helpers.tiny import scan, threshold_model, write_nifti
 from volseg.errors import CancelledError, InputError, UsageError
 from volseg.events import Cancel, CaseBegun, CaseDone, Event, Note, Planned, Progress
 from volseg.inference import Model, load_model

@@ -14,7 +14,7 @@ import torch
 
 import volseg.batch.pipeline
 from tests.helpers.batch import segment
-from tests.tiny import model_of, scan, tiny_recipe, write_nifti
+from tests.helpers.tiny import model_of, scan, tiny_recipe, write_nifti
 from volseg.batch.pipeline import fit_together, run_cases
 from volseg.geometry import Geometry
 from volseg.inference import Model, Options, Segmenter, load_model

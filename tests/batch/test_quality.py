@@ -12,9 +12,9 @@ import nibabel
 import numpy as np
 import pytest
 
-from tests import dicom_files
+from tests.helpers import dicom_files
 from tests.helpers.batch import segment
-from tests.tiny import model_of, scan, threshold_recipe, threshold_weights, write_nifti
+from tests.helpers.tiny import model_of, scan, threshold_recipe, threshold_weights, write_nifti
 from volseg.batch.ledger import discard
 from volseg.errors import ExportError
 from volseg.inference import Model, Options, load_model

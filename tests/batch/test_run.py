@@ -16,9 +16,9 @@ import pydicom
 import pytest
 
 import volseg.export.preview
-from tests import dicom_files
+from tests.helpers import dicom_files
 from tests.helpers.batch import segment
-from tests.tiny import scan, threshold_model, thresholded, write_nifti
+from tests.helpers.tiny import scan, threshold_model, thresholded, write_nifti
 from volseg.errors import CODES, InputError, UsageError
 from volseg.inference import Model, Options, load_model
 from volseg.results.case import Status, exit_code

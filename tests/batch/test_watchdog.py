@@ -11,7 +11,7 @@ import pytest
 import volseg.batch.runner
 import volseg.export.preview
 from tests.helpers.batch import segment
-from tests.tiny import scan, threshold_model, write_nifti
+from tests.helpers.tiny import scan, threshold_model, write_nifti
 from volseg.batch.watchdog import Watchdog
 from volseg.events import Event, Stalled, nobody
 from volseg.inference import load_model

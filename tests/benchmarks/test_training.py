@@ -15,7 +15,7 @@ from benchmarks.training._results import RESULTS, FoldResult, folds_table, read_
 from benchmarks.training.curves import Bench
 from benchmarks.training.step import steps_table
 from benchmarks.training.tables import PAGE, filled, sections
-from tests.tiny import blob_case, tiny_recipe, write_dataset
+from tests.helpers.tiny import blob_case, tiny_recipe, write_dataset
 from volseg.config import load_recipe
 from volseg.datasets.cases import load_dataset
 from volseg.evaluation.scores import LabelScore

@@ -6,8 +6,8 @@ import numpy as np
 import pydicom
 import pytest
 
-from tests.command import Command
-from tests.export.scans import blobs, scan_from, write_series
+from tests.helpers.command import Command
+from tests.helpers.scans import blobs, scan_from, write_series
 from volseg.export import nifti
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import typer
 
-from tests.dicom_files import put, shift_at, voxels, write_series
+from tests.helpers.dicom_files import put, shift_at, voxels, write_series
 from volseg.cli.inspect import inspect
 from volseg.errors import UsageError
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.command import Command
-from tests.tiny import threshold_model
+from tests.helpers.command import Command
+from tests.helpers.tiny import threshold_model
 from volseg import models
 from volseg.models.folder import weight_file
 

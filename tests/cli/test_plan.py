@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.command import Command
-from tests.tiny import blob_case, write_dataset, write_nifti
+from tests.helpers.command import Command
+from tests.helpers.tiny import blob_case, write_dataset, write_nifti
 from volseg.config import load_recipe
 
 

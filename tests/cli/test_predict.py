@@ -10,9 +10,9 @@ import nibabel
 import numpy as np
 import pytest
 
-from tests import dicom_files
-from tests.command import Command
-from tests.tiny import scan, threshold_model, thresholded, write_nifti
+from tests.helpers import dicom_files
+from tests.helpers.command import Command
+from tests.helpers.tiny import scan, threshold_model, thresholded, write_nifti
 from volseg.cli.predict import _outcome
 from volseg.models.folder import weight_file
 from volseg.results.case import CaseResult, LabelResult

@@ -13,10 +13,10 @@ import pydicom
 import pytest
 import yaml
 
-from tests.command import Command
-from tests.dicom_files import write_series
-from tests.dicom_objects import save, segmentation, structure_set
-from tests.tiny import blob_case, model_of, tiny_recipe, write_dataset, write_nifti
+from tests.helpers.command import Command
+from tests.helpers.dicom_files import write_series
+from tests.helpers.dicom_objects import save, segmentation, structure_set
+from tests.helpers.tiny import blob_case, model_of, tiny_recipe, write_dataset, write_nifti
 from volseg.training import loop
 
 

@@ -16,7 +16,7 @@ import pytest
 import torch
 import yaml
 
-from tests.tiny import blob_case, scan, threshold_model, tiny_recipe, write_dataset, write_nifti
+from tests.helpers.tiny import blob_case, scan, threshold_model, tiny_recipe, write_dataset, write_nifti
 from volseg.datasets.cases import load_dataset
 from volseg.training import loop
 from volseg.training.checkpoint import load_checkpoint

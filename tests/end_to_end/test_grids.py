@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 import volseg
-from tests import dicom_files
-from tests.tiny import Array, scan, threshold_model, thresholded, untrained_model, write_nifti
+from tests.helpers import dicom_files
+from tests.helpers.tiny import Array, scan, threshold_model, thresholded, untrained_model, write_nifti
 from volseg.inference import Model
 
 ORIENTATIONS = [

@@ -18,9 +18,9 @@ import torch
 import yaml
 from numpy.testing import assert_array_equal
 
-from tests.command import Command
 from tests.conftest import ROOT
-from tests.tiny import Array, changed, write_nifti
+from tests.helpers.command import Command
+from tests.helpers.tiny import Array, changed, write_nifti
 from volseg.config import Recipe, load_recipe
 from volseg.loaders import load
 from volseg.models.folder import TrainedOn, read_model

@@ -13,10 +13,10 @@ import numpy as np
 import pydicom
 import pytest
 
-from tests import dicom_files
-from tests.command import Command
-from tests.dicom_objects import save, with_echoes
-from tests.tiny import Array, model_of, scan, threshold_recipe, threshold_weights, thresholded
+from tests.helpers import dicom_files
+from tests.helpers.command import Command
+from tests.helpers.dicom_objects import save, with_echoes
+from tests.helpers.tiny import Array, model_of, scan, threshold_recipe, threshold_weights, thresholded
 
 SHAPE = (9, 14, 5)
 ECHOES = (4.6, 92.0)

@@ -13,10 +13,10 @@ import pydicom
 import pytest
 
 import volseg.export.preview
-from tests import dicom_files
-from tests.command import Command
+from tests.helpers import dicom_files
 from tests.helpers.batch import request_for
-from tests.tiny import Array, model_of, scan, threshold_recipe, threshold_weights, thresholded
+from tests.helpers.command import Command
+from tests.helpers.tiny import Array, model_of, scan, threshold_recipe, threshold_weights, thresholded
 from volseg.batch.case import Job
 from volseg.batch.runner import mismatch
 from volseg.geometry import Geometry

@@ -10,8 +10,8 @@ import numpy.typing as npt
 import pydicom
 import pytest
 
-from tests.dicom_files import lps_affine, write_series
-from tests.dicom_objects import save, segmentation
+from tests.helpers.dicom_files import lps_affine, write_series
+from tests.helpers.dicom_objects import save, segmentation
 from volseg.errors import GeometryError, InputError, UsageError
 from volseg.evaluation import evaluate_folders
 from volseg.evaluation.pairs import (

@@ -8,7 +8,7 @@ import pydicom
 import pytest
 import SimpleITK
 
-from tests.export.scans import LABELS, blobs, scan_from, write_series
+from tests.helpers.scans import LABELS, blobs, scan_from, write_series
 from volseg.errors import GeometryError, UsageError
 from volseg.export import dicom_rtstruct, dicom_seg, nifti, nrrd
 from volseg.export.convert import convert

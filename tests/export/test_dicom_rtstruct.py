@@ -9,36 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.export.scans import LABELS, OBLIQUE, blobs, nested, scan_from, write_series
+from tests.helpers.outlined_shapes import AXIAL, CORONAL, SAGITTAL, SHAPE, shapes
+from tests.helpers.scans import LABELS, OBLIQUE, blobs, nested, scan_from, write_series
 from volseg.errors import ExportError
 from volseg.export import dicom_rtstruct
 from volseg.export.dicom_rtstruct import Holes
 from volseg.geometry import Geometry
 from volseg.labels.rtstruct import read_rtstruct
 from volseg.volume import Label, LabelVolume, Source, Volume
-
-AXIAL, SAGITTAL, CORONAL = (1, 0, 0, 0, 1, 0), (0, 1, 0, 0, 0, -1), (1, 0, 0, 0, 0, -1)
-SHAPE = (12, 9, 5)
-
-
-def shapes() -> np.ndarray:
-    """Everything that outlines stumble over, in two labels."""
-    array = np.zeros(SHAPE, np.uint8)
-    # A ring with an island in its hole, and another label between them.
-    array[1:8, 1:8, 0] = 1
-    array[2:7, 2:7, 0] = 0
-    array[4, 4, 0] = 1
-    array[3, 3, 0] = 2
-    # Lines of one voxel, along and across, and one that touches a corner alone.
-    array[2, :, 1] = array[:, 4, 1] = 1
-    array[6, 7, 1] = array[7, 8, 1] = array[8, 7, 1] = 2
-    # The whole slice but for two holes that touch at a corner, and one at the border.
-    array[:, :, 2] = 1
-    array[3, 3, 2] = array[4, 4, 2] = array[11, 2, 2] = 0
-    # Corners of the grid.
-    array[0, 0, 4] = array[11, 8, 4] = 2
-    array[11, 0, 4] = 1
-    return array
 
 
 def volume_of(mask: LabelVolume) -> Volume:

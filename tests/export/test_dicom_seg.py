@@ -9,40 +9,14 @@ import pydicom
 import pytest
 import SimpleITK
 
-from tests.export.scans import LABELS, OBLIQUE, blobs, geometry_of, nested, scan_from, write_series
-from volseg.errors import ExportError
+from tests.helpers.scans import LABELS, OBLIQUE, blobs, geometry_of, nested, scan_from, write_series
+from tests.helpers.seg_points import points_by_pydicom, refused, sort_rows, world_points
 from volseg.export import dicom_multiframe, dicom_seg
 from volseg.geometry import Geometry, ras_from_lps
 from volseg.volume import Code, DicomSource, Label, LabelVolume, Source
 
 T1POST = "dicom/study1/12-T1post-05670"
 HIPPOCROP = "dicom/study1/13_HCropVolume"
-
-
-def world_points(mask: LabelVolume, value: int) -> np.ndarray:
-    """Where the voxels of a label are, sorted."""
-    return sort_rows(mask.geometry.voxel_to_world(np.argwhere(mask.array == value)))
-
-
-def sort_rows(points: np.ndarray) -> np.ndarray:
-    return points[np.lexsort(np.round(points, 2).T)]
-
-
-def points_by_pydicom(path: Path) -> dict[int, np.ndarray]:
-    """RAS mm of the set pixels of each segment, from the standard's formula."""
-    seg = pydicom.dcmread(path)
-    shared = seg.SharedFunctionalGroupsSequence[0]
-    x, y = np.array(shared.PlaneOrientationSequence[0].ImageOrientationPatient, dtype=float).reshape(2, 3)
-    down, across = (float(value) for value in shared.PixelMeasuresSequence[0].PixelSpacing)
-    pixels = seg.pixel_array.reshape(-1, seg.Rows, seg.Columns)
-    points: dict[int, list[np.ndarray]] = {int(s.SegmentNumber): [] for s in seg.SegmentSequence}
-    for frame, item in zip(pixels, seg.PerFrameFunctionalGroupsSequence, strict=True):
-        number = (item if "SegmentIdentificationSequence" in item else shared).SegmentIdentificationSequence[0]
-        row, column = np.nonzero(frame)
-        origin = np.array(item.PlanePositionSequence[0].ImagePositionPatient, dtype=float)
-        lps = origin + np.outer(column * across, x) + np.outer(row * down, y)
-        points[int(number.ReferencedSegmentNumber)].append(lps * [-1, -1, 1])
-    return {number: sort_rows(np.concatenate(found)) for number, found in points.items()}
 
 
 @pytest.fixture
@@ -266,14 +240,6 @@ def test_the_same_mask_gives_the_same_file_but_for_times(mask: LabelVolume, tmp_
     assert without_times(tmp_path / "a.dcm") == without_times(tmp_path / "b.dcm")
     uids = [pydicom.dcmread(tmp_path / name).SOPInstanceUID for name in ("a.dcm", "c.dcm")]
     assert uids[0] != uids[1]
-
-
-def refused(mask: LabelVolume, path: Path) -> ExportError:
-    with pytest.raises(ExportError) as caught:
-        dicom_seg.write(mask, path)
-    assert not path.exists()
-    assert not list(path.parent.glob(".*.part"))
-    return caught.value
 
 
 def test_no_dicom_series(mask: LabelVolume, tmp_path: Path) -> None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import copy
-import io
 import zipfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -17,51 +15,19 @@ from numpy.testing import assert_allclose, assert_array_equal
 from pydicom.dataset import Dataset
 from pydicom.uid import EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage, MRImageStorage, generate_uid
 
-from tests import dicom_files
-from tests.dicom_objects import enhanced_mr, save, with_echoes
-from tests.export.scans import LABELS, blobs
-from tests.export.test_dicom_seg import points_by_pydicom, refused, world_points
+from tests.helpers import dicom_files
+from tests.helpers.dicom_objects import enhanced_mr, save, with_echoes
+from tests.helpers.dicom_sources import mask_on, source_of
+from tests.helpers.scans import LABELS, blobs
+from tests.helpers.seg_points import points_by_pydicom, refused, world_points
 from volseg.export import dicom_seg
 from volseg.geometry import Geometry, ras_from_lps
 from volseg.labels.read import load_labels
 from volseg.loaders import Candidate, find
-from volseg.volume import DicomSource, Instance, LabelVolume, Source
+from volseg.volume import LabelVolume
 
 SHAPE = (5, 7, 4)
 OBLIQUE = dicom_files.lps_affine(directions=dicom_files.rotation(20, -35, 50))
-
-
-def source_of(slices: Sequence[tuple[Path, int | None]]) -> Source:
-    """A source of these slices, by pydicom."""
-    headers = {path: pydicom.dcmread(io.BytesIO(content(path))) for path, _ in slices}
-    first = headers[slices[0][0]]
-    instances = tuple(
-        Instance(path=path, sop_class_uid=h.SOPClassUID, sop_instance_uid=h.SOPInstanceUID, frame=frame)
-        for path, frame in slices
-        for h in [headers[path]]
-    )
-    dicom = DicomSource(
-        study_uid=first.StudyInstanceUID,
-        series_uid=first.SeriesInstanceUID,
-        frame_of_reference_uid=first.FrameOfReferenceUID,
-        instances=instances,
-        identity=True,
-    )
-    return Source(kind="dicom", name="case", modality=first.Modality, dicom=dicom)
-
-
-def content(path: Path) -> bytes:
-    if path.exists():
-        return path.read_bytes()
-    archive = next(parent for parent in path.parents if parent.is_file())
-    return zipfile.ZipFile(archive).read(path.relative_to(archive).as_posix())
-
-
-def mask_on(
-    slices: Sequence[tuple[Path, int | None]], affine_lps: np.ndarray, columns_rows: tuple[int, int]
-) -> LabelVolume:
-    geometry = Geometry((*columns_rows, len(slices)), ras_from_lps(affine_lps))
-    return blobs(geometry, source_of(slices))
 
 
 def references(path: Path) -> list[tuple[str, int]]:

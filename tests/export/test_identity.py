@@ -8,8 +8,8 @@ import pytest
 from numpy.testing import assert_array_equal
 from pydicom.uid import UID, JPEG2000Lossless
 
-from tests.dicom_files import lps_affine, put, voxels, write_series
-from tests.dicom_objects import save, with_echoes
+from tests.helpers.dicom_files import lps_affine, put, voxels, write_series
+from tests.helpers.dicom_objects import save, with_echoes
 from volseg.errors import InputError, RefusalError, UsageError
 from volseg.export.identity import repair_uids
 from volseg.loaders import Candidate, find

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pytest
 import SimpleITK
 
-from tests.inference.test_stream import Random, prepared_of, recipe_of
+from tests.helpers.streams import Random, prepared_of, recipe_of
 from volseg.errors import ExportError
 from volseg.export.maps import write_maps
 from volseg.export.nifti import write_slabs

@@ -10,7 +10,7 @@ import numpy as np
 import pydicom
 import pytest
 
-from tests.export.scans import LABELS, scan_from, write_series
+from tests.helpers.scans import LABELS, scan_from, write_series
 from volseg.errors import ExportError
 from volseg.export import colours, dicom_sr, table
 from volseg.export.measures import measure

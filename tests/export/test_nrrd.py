@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import SimpleITK
 
-from tests.export.scans import nested
-from tests.export.test_nifti import SHAPE, mask_on, oblique
+from tests.helpers.oblique_masks import SHAPE, mask_on, oblique
+from tests.helpers.scans import nested
 from volseg.errors import ExportError
 from volseg.export import metaimage, nrrd
 from volseg.geometry import ORIENTATIONS, AxisMap, Geometry, ras_from_lps

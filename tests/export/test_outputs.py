@@ -12,7 +12,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from tests.export.scans import blobs, scan_from, write_series
+from tests.helpers.scans import blobs, scan_from, write_series
 from volseg import results
 from volseg.errors import UsageError
 from volseg.export import outputs

@@ -8,8 +8,8 @@ import numpy as np
 import pydicom
 import pytest
 
-from tests import dicom_files
-from tests.export.scans import LABELS, blobs, scan_from, write_series
+from tests.helpers import dicom_files
+from tests.helpers.scans import LABELS, blobs, scan_from, write_series
 from volseg.errors import ExportError, GeometryError, UsageError
 from volseg.export.save import save
 from volseg.geometry import AxisMap, Geometry, ras_from_lps

@@ -24,8 +24,8 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from tests.dicom_files import image, lps_affine, voxels, write_series
-from tests.dicom_objects import enhanced_mr, save, segmentation, structure_set
+from tests.helpers.dicom_files import image, lps_affine, voxels, write_series
+from tests.helpers.dicom_objects import enhanced_mr, save, segmentation, structure_set
 
 
 @dataclass(frozen=True)

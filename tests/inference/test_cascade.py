@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.tiny import tiny_recipe
+from tests.helpers.tiny import tiny_recipe
 from volseg.inference.engines.stage1 import Stage1Engine
 from volseg.inference.engines.torch import TorchEngine
 from volseg.network.unet import UNet, stage1_values

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 from torch import Tensor
 
-from tests.inference.oracle import resized
+from tests.helpers.oracle import resized
 from volseg.errors import ModelError
 from volseg.inference.decide import BLOCK, Axis, Sigmoid, Softmax, restore_regions, restore_rows
 

@@ -10,9 +10,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.inference.oracle import resized
-from tests.inference.test_stream import Random, prepared_of, recipe_of
-from tests.tiny import threshold_model
+from tests.helpers.oracle import resized
+from tests.helpers.streams import Random, prepared_of, recipe_of
+from tests.helpers.tiny import threshold_model
 from volseg.geometry import Geometry
 from volseg.inference import Options, Segmenter, load_model
 from volseg.inference.focus import focused

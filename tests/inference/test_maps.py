@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from scipy import ndimage
 from torch import Tensor
 
-from tests.inference import oracle
-from tests.inference.test_stream import PLACEMENTS, Random, prepared_of, recipe_of
+from tests.helpers import oracle
+from tests.helpers.streams import PLACEMENTS, Random, prepared_of, recipe_of
 from volseg.config import Recipe
 from volseg.errors import ModelError, RefusalError
 from volseg.geometry import ORIENTATIONS, AxisMap, Geometry

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.tiny import scan, threshold_model, thresholded, tiny_recipe
+from tests.helpers.tiny import scan, threshold_model, thresholded, tiny_recipe
 from volseg.config import Recipe
 from volseg.errors import CODES, RefusalError, UsageError
 from volseg.events import Event, Planned, Progress

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.tiny import (
+from tests.helpers.tiny import (
     Array,
     model_of,
     scan,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.inference.test_stream import Random, prepared_of, recipe_of
+from tests.helpers.streams import Random, prepared_of, recipe_of
 from volseg.geometry import AxisMap, Geometry
 from volseg.inference import quality
 from volseg.inference.decide import Sigmoid, Softmax

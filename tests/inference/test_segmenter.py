@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from pydantic import TypeAdapter
 
-from tests.tiny import scan, threshold_model, thresholded
+from tests.helpers.tiny import scan, threshold_model, thresholded
 from volseg.errors import CancelledError, UsageError
 from volseg.events import Cancel, Event, Planned, Progress
 from volseg.geometry import Geometry

@@ -9,7 +9,7 @@ import pytest
 from pydicom.sr.codedict import codes
 
 import volseg.labels.dictionary
-from tests.export.scans import blobs, scan_from, write_series
+from tests.helpers.scans import blobs, scan_from, write_series
 from volseg.export import dicom_seg
 from volseg.labels.dictionary import term_of, with_codes
 from volseg.volume import Code, Label

@@ -8,7 +8,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from tests.tiny import Array, scan, write_nifti
+from tests.helpers.tiny import Array, scan, write_nifti
 from volseg.errors import InputError, RefusalError, UsageError
 from volseg.geometry import Geometry
 from volseg.labels.masks import is_mask_folder, mask_files

@@ -8,10 +8,10 @@ import pydicom
 import pytest
 
 import volseg
-from tests.dicom_objects import pdf, save, segmentation, structure_set
-from tests.export.scans import write_series
-from tests.labels.label_files import Array, headers_of, image_of, mask_of, notes_of
-from tests.tiny import write_nifti
+from tests.helpers.dicom_objects import pdf, save, segmentation, structure_set
+from tests.helpers.label_files import Array, headers_of, image_of, mask_of, notes_of
+from tests.helpers.scans import write_series
+from tests.helpers.tiny import write_nifti
 from volseg.errors import GeometryError, InputError, RefusalError, UsageError
 from volseg.geometry import ORIENTATIONS, Geometry
 from volseg.labels.read import is_label_map, load_labels, load_labels_as

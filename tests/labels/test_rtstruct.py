@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from tests.dicom_objects import code, items, save, structure_set
-from tests.export.scans import OBLIQUE, position_ras, write_series
-from tests.labels.label_files import Array, headers_of, image_of, notes_of
+from tests.helpers.dicom_objects import code, items, save, structure_set
+from tests.helpers.label_files import Array, headers_of, image_of, notes_of
+from tests.helpers.scans import OBLIQUE, position_ras, write_series
 from volseg.errors import GeometryError, InputError, RefusalError, VolsegError
 from volseg.geometry import ORIENTATIONS, AxisMap, Geometry
 from volseg.labels.read import load_labels

@@ -26,9 +26,9 @@ from pydicom.uid import (
 )
 
 import volseg
-from tests.dicom_objects import save, segmentation
-from tests.export.scans import LABELS, OBLIQUE, blobs, write_series
-from tests.labels.label_files import headers_of, image_of, mask_of, notes_of
+from tests.helpers.dicom_objects import save, segmentation
+from tests.helpers.label_files import headers_of, image_of, mask_of, notes_of
+from tests.helpers.scans import LABELS, OBLIQUE, blobs, write_series
 from volseg.errors import GeometryError, InputError, RefusalError, VolsegError
 from volseg.export import dicom_seg as export
 from volseg.geometry import ORIENTATIONS, AxisMap, Shape

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from numpy.testing import assert_array_equal
 
-from tests.dicom_files import voxels, write_series
+from tests.helpers.dicom_files import voxels, write_series
 from volseg.errors import InputError, RefusalError
 from volseg.loaders import find, load, tape
 from volseg.loaders.archive import is_archive, members, open_binary, read_bytes, size_of

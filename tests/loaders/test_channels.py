@@ -13,7 +13,7 @@ import pytest
 import SimpleITK
 from numpy.testing import assert_allclose, assert_array_equal
 
-from tests.dicom_files import Array, lps_affine, put, rotation, sheared, voxels, write_series
+from tests.helpers.dicom_files import Array, lps_affine, put, rotation, sheared, voxels, write_series
 from volseg.config import ChannelConfig
 from volseg.errors import GeometryError, InputError
 from volseg.geometry import ras_from_lps

@@ -21,11 +21,11 @@ from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 from pydicom.uid import JPEG2000Lossless, JPEGLSLossless, RLELossless
 
-from tests.dicom_files import lps_affine, put, put_at, voxels, write_series
-from tests.dicom_objects import enhanced_mr, save
 from tests.fuzzing.judge import ALLOWED_BASE, ALLOWED_RATIO, Verdict, judge
 from tests.fuzzing.mutators import mutate
 from tests.fuzzing.seeds import FORMATS, SLOW, seed
+from tests.helpers.dicom_files import lps_affine, put, put_at, voxels, write_series
+from tests.helpers.dicom_objects import enhanced_mr, save
 from volseg.loaders import find
 
 FAST = [name for name in FORMATS if name not in SLOW]

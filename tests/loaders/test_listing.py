@@ -14,7 +14,7 @@ import pytest
 import SimpleITK
 from numpy.testing import assert_array_equal
 
-from tests.dicom_files import put, voxels, write_series
+from tests.helpers.dicom_files import put, voxels, write_series
 from volseg.config import ChannelConfig
 from volseg.errors import InputError, RefusalError, UsageError
 from volseg.loaders import Candidate, find, load

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from numpy.testing import assert_array_equal
 
-from tests import mixed_folder
-from tests.dicom_files import voxels
+from tests.helpers import mixed_folder
+from tests.helpers.dicom_files import voxels
 from volseg.loaders import Candidate, Listing, find
 
 

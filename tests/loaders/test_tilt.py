@@ -13,7 +13,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy import ndimage
 
 import volseg
-from tests.dicom_files import Array, lps_affine, rotation, sheared, voxels, write_series
+from tests.helpers.dicom_files import Array, lps_affine, rotation, sheared, voxels, write_series
 from volseg.errors import GeometryError
 from volseg.geometry import Geometry, ras_from_lps
 from volseg.inference.restore import on_grid

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.tiny import TRAINED_ON, model_of, threshold_model, threshold_weights, tiny_recipe, untrained_model
+from tests.helpers.tiny import TRAINED_ON, model_of, threshold_model, threshold_weights, tiny_recipe, untrained_model
 from volseg.errors import ModelError, UsageError
 from volseg.inference import Model, Options, Segmenter, load_model
 from volseg.models import bundled_models, model_path

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import volseg
-from tests.tiny import write_nifti
+from tests.helpers.tiny import write_nifti
 from volseg.errors import ModelError
 from volseg.models.folder import ModelFolder
 from volseg.models.nnunet import import_nnunet

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.models.suite import RECORDED, results_of, unpacked
+from tests.helpers.nnunet_suite import RECORDED, results_of, unpacked
 from volseg.errors import ModelError, RefusalError
 from volseg.events import Event, Planned, Progress
 from volseg.inference import Model, Options, Segmenter, load_model

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.models.suite import KINDS, RECORDED, Compared, compare
+from tests.helpers.nnunet_suite import KINDS, RECORDED, Compared, compare
 
 pytestmark = pytest.mark.slow
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.tiny import blob_case, tiny_recipe, write_dataset
+from tests.helpers.tiny import blob_case, tiny_recipe, write_dataset
 from volseg.datasets.cases import load_dataset
 from volseg.errors import ModelError
 from volseg.training import loop

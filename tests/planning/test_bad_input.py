@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.planning.test_fingerprint import NAMED, dataset
-from tests.tiny import Array, blob_case, write_nifti
+from tests.helpers.described_datasets import NAMED, dataset
+from tests.helpers.tiny import Array, blob_case, write_nifti
 from volseg.errors import UsageError
 from volseg.network.unet import check_window
 from volseg.planning.cost import Machine

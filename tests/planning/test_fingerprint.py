@@ -12,26 +12,12 @@ import numpy as np
 import pydicom
 import pytest
 
-from tests.dicom_files import write_series
-from tests.dicom_objects import save, segmentation
-from tests.tiny import Array, blob_case, write_dataset, write_nifti
+from tests.helpers.described_datasets import NAMED, dataset, sided, three
+from tests.helpers.dicom_files import write_series
+from tests.helpers.dicom_objects import save, segmentation
+from tests.helpers.tiny import Array, blob_case, write_nifti
 from volseg.errors import RefusalError, UsageError
 from volseg.planning.fingerprint import Fingerprint, take_fingerprint
-
-
-def dataset(folder: Path, cases: dict[str, tuple[Array, Array]], **description: Any) -> Path:
-    """An MSD folder whose description says more."""
-    write_dataset(folder, cases)
-    path = folder / "dataset.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), **description}))
-    return folder
-
-
-def three(**description: Any) -> dict[str, tuple[Array, Array]]:
-    return {f"case_{n}": blob_case(n, **description) for n in range(3)}
-
-
-NAMED = {"name": "Two Boxes!", "modality": {"0": "MRI"}, "labels": {"0": "background", "1": "dark", "2": "bright"}}
 
 
 def test_a_case_is_measured_along_r_a_s_however_it_is_stored(tmp_path: Path) -> None:
@@ -191,13 +177,6 @@ def test_one_case_and_no_label(tmp_path: Path) -> None:
     image, labels = blob_case(0)
     empty = take_fingerprint(dataset(tmp_path / "empty", {"a": (image, labels * 0)}))
     assert "no case has a voxel of any label" in str(refused(empty))
-
-
-def sided(flip: bool) -> tuple[Array, Array]:
-    """Two boxes of a size on either side, and one in the middle above them."""
-    labels = np.zeros((20, 14, 12), np.uint8)
-    labels[2:6, 4:8, 3:7], labels[14:18, 4:8, 3:7], labels[8:12, 4:8, 8:11] = 1, 2, 3
-    return np.zeros(labels.shape, np.int16), labels[::-1] if flip else labels
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ import pytest
 import torch
 import yaml
 
-from tests.planning.test_fingerprint import NAMED, dataset, sided, three
-from tests.tiny import Array, blob_case, write_nifti
+from tests.helpers.described_datasets import NAMED, dataset, sided, three
+from tests.helpers.tiny import Array, blob_case, write_nifti
 from volseg.config import Recipe, load_recipe
 from volseg.datasets.cases import load_dataset
 from volseg.planning.cost import Machine

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from tests.preprocess.test_preprocess import affine_of, recipe
+from tests.helpers.recipes import affine_of, recipe
 from volseg.config import STORED_ORIENTATIONS
 from volseg.geometry import Geometry
 from volseg.preprocess.grid import Box, content_box, model_axes, resampled_size, separate_axis

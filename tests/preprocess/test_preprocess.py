@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import nibabel
 import numpy as np
@@ -12,7 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from scipy import ndimage
 
-from volseg.config import STORED_KJI, IntensityConfig, Recipe, recipe_from_dict
+from tests.helpers.recipes import affine_of, recipe
+from volseg.config import STORED_KJI, IntensityConfig
 from volseg.geometry import ORIENTATIONS, Geometry
 from volseg.inference import load_model
 from volseg.loaders import load
@@ -23,30 +23,6 @@ from volseg.volume import Label, LabelVolume, Volume
 
 SAMPLE = Path(__file__).parents[2] / "sample_data" / "hippocampus" / "imagesTr" / "hippocampus_017.nii.gz"
 LABELS = (Label(value=1, name="a", colour=(1, 2, 3)), Label(value=4, name="b", colour=(3, 2, 1)))
-
-
-def recipe(**fields: Any) -> Recipe:
-    return recipe_from_dict(
-        {
-            "name": "test",
-            "channels": [{"name": "x", "modalities": ["MR"]}],
-            "labels": [{"value": 1, "name": "a", "colour": [1, 2, 3]}, {"value": 4, "name": "b", "colour": [3, 2, 1]}],
-            "window": [8, 8, 8],
-            "intensity": {"scheme": "none"},
-            **fields,
-        },
-        "test",
-    )
-
-
-def affine_of(orientation: str, spacing: tuple[float, float, float]) -> np.ndarray:
-    """Affine of axcodes, spelt out."""
-    directions = {"R": (1, 0, 0), "L": (-1, 0, 0), "A": (0, 1, 0), "P": (0, -1, 0), "S": (0, 0, 1), "I": (0, 0, -1)}
-    affine = np.eye(4)
-    for axis, (letter, size) in enumerate(zip(orientation, spacing, strict=True)):
-        affine[:3, axis] = np.array(directions[letter]) * size
-    affine[:3, 3] = (7.0, -3.0, 11.0)
-    return affine
 
 
 @pytest.mark.parametrize("orientation", ORIENTATIONS)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from scipy import ndimage
 
-from tests.tiny import tiny_recipe
+from tests.helpers.tiny import tiny_recipe
 from volseg.config import Recipe
 from volseg.geometry import Geometry
 from volseg.preprocess import prepare

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests import dicom_files
-from tests.dicom_files import lps_affine, rotation, sheared, voxels
-from tests.dicom_objects import enhanced_mr, save, with_echoes
-from tests.export.scans import LABELS, OBLIQUE, blobs, scan_from, write_series
-from tests.export.test_dicom_source import mask_on
+from tests.helpers import dicom_files
+from tests.helpers.dciodvfy import findings
+from tests.helpers.dicom_files import lps_affine, rotation, sheared, voxels
+from tests.helpers.dicom_objects import enhanced_mr, save, with_echoes
+from tests.helpers.dicom_sources import mask_on
+from tests.helpers.scans import LABELS, OBLIQUE, blobs, scan_from, write_series
 from volseg.export import dicom_seg
 from volseg.export.identity import repair_uids
 from volseg.export.outputs import FinishedCase, named
@@ -23,16 +22,6 @@ from volseg.results.case import ModelIdentity
 from volseg.volume import Label, LabelVolume
 
 pytestmark = pytest.mark.readers
-
-
-def findings(path: Path, kind: str = "Segmentation") -> list[str]:
-    """What dciodvfy finds wrong with a file of a kind of object."""
-    checker = shutil.which("dciodvfy")
-    assert checker is not None, "dciodvfy is absent; it is in Debian's package dicom3tools (make test-readers)"
-    run = subprocess.run([checker, "-new", path], capture_output=True, text=True, check=False)
-    lines = (run.stderr + run.stdout).splitlines()
-    assert kind in lines, f"dciodvfy didn't recognise the object: {lines}"
-    return [line for line in lines if line.startswith("Error")]
 
 
 def seg_of(mask: LabelVolume, folder: Path) -> Path:

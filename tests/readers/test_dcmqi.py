@@ -12,7 +12,7 @@ import pytest
 import SimpleITK
 
 from tests.conftest import ROOT
-from tests.export.scans import LABELS, OBLIQUE, blobs, scan_from, write_series
+from tests.helpers.scans import LABELS, OBLIQUE, blobs, scan_from, write_series
 from volseg.export import dicom_seg
 from volseg.export.outputs import FinishedCase, named
 from volseg.geometry import ras_from_lps

@@ -12,9 +12,9 @@ import pytest
 from scipy import ndimage
 
 from tests.conftest import ROOT
-from tests.export.scans import LABELS, OBLIQUE, blobs, scan_from, write_series
-from tests.export.test_dicom_rtstruct import AXIAL, CORONAL, SAGITTAL, SHAPE, shapes
-from tests.readers.test_dciodvfy import findings
+from tests.helpers.dciodvfy import findings
+from tests.helpers.outlined_shapes import AXIAL, CORONAL, SAGITTAL, SHAPE, shapes
+from tests.helpers.scans import LABELS, OBLIQUE, blobs, scan_from, write_series
 from volseg.export import dicom_rtstruct
 from volseg.volume import Label, LabelVolume
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from tests.conftest import ROOT
-from tests.export.scans import LABELS
-from tests.export.test_nifti import SHAPE, oblique
+from tests.helpers.oblique_masks import SHAPE, oblique
+from tests.helpers.scans import LABELS
 from volseg.export import nrrd
 from volseg.geometry import ras_from_lps
 from volseg.volume import LabelVolume

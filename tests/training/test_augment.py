@@ -10,8 +10,8 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
-from tests.tiny import tiny_recipe
-from tests.training.made import as_case
+from tests.helpers.tiny import tiny_recipe
+from tests.helpers.training_cases import as_case
 from volseg.config import AugmentationConfig
 from volseg.errors import RecipeError
 from volseg.training.augment import Augmentation

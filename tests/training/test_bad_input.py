@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.tiny import Array, blob_case, tiny_recipe, write_dataset
+from tests.helpers.tiny import Array, blob_case, tiny_recipe, write_dataset
 from volseg.datasets.cases import load_dataset
 from volseg.errors import InputError, RefusalError, UsageError
 from volseg.training import loop

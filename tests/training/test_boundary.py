@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy import ndimage
 
-from tests.tiny import tiny_recipe
+from tests.helpers.tiny import tiny_recipe
 from volseg.training.boundary import boundary_share
 from volseg.training.loss import SegmentationLoss
 

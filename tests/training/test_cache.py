@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.tiny import blob_case, tiny_recipe, write_nifti
+from tests.helpers.tiny import blob_case, tiny_recipe, write_nifti
 from volseg.datasets.cases import Case
 from volseg.training import cache as module
 from volseg.training.cache import CaseCache, cache_key

@@ -12,9 +12,9 @@ import pydicom
 import pytest
 import torch
 
-from tests.dicom_files import write_series
-from tests.dicom_objects import save, segmentation
-from tests.tiny import blob_case, scan, tiny_recipe, write_nifti
+from tests.helpers.dicom_files import write_series
+from tests.helpers.dicom_objects import save, segmentation
+from tests.helpers.tiny import blob_case, scan, tiny_recipe, write_nifti
 from volseg.datasets.cases import Case
 from volseg.errors import GeometryError, InputError, RefusalError
 from volseg.training.dataset import TrainingCase, prepare_case, some_voxels

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.tiny import blob_case, tiny_recipe, write_dataset
+from tests.helpers.tiny import blob_case, tiny_recipe, write_dataset
 from volseg.datasets.cases import load_dataset
 from volseg.training import events, loop
 from volseg.training.run import Budget, train_fold

@@ -10,7 +10,7 @@ import torch
 
 import volseg
 from tests.conftest import ROOT
-from tests.tiny import blob_case, model_of, tiny_recipe, write_dataset
+from tests.helpers.tiny import blob_case, model_of, tiny_recipe, write_dataset
 from volseg.config import Recipe, recipe_from_dict
 from volseg.datasets.cases import Case, load_dataset
 from volseg.errors import ModelError, UsageError

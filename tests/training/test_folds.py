@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.tiny import tiny_recipe
+from tests.helpers.tiny import tiny_recipe
 from volseg.datasets.cases import Case
 from volseg.errors import UsageError
 from volseg.training.folds import check_splits, make_splits, patient_of, read_splits, split, write_splits

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.tiny import blob_case, tiny_recipe, write_dataset
+from tests.helpers.tiny import blob_case, tiny_recipe, write_dataset
 from volseg.datasets.cases import load_dataset
 from volseg.errors import ModelError, UsageError
 from volseg.evaluation.scores import LabelScore

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from tests.conftest import ROOT
-from tests.tiny import tiny_recipe
+from tests.helpers.tiny import tiny_recipe
 from volseg.config import Recipe
 from volseg.errors import RecipeError
 from volseg.training.loss import SegmentationLoss

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.tiny import tiny_recipe
+from tests.helpers.tiny import tiny_recipe
 from volseg.config import TrainingConfig
 from volseg.network.unet import UNet
 from volseg.training.muon import Muon, orthogonalised

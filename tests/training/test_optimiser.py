@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.tiny import blob_case, tiny_recipe
-from tests.training.made import as_case
+from tests.helpers.tiny import blob_case, tiny_recipe
+from tests.helpers.training_cases import as_case
 from volseg.config import TrainingConfig
 from volseg.network.unet import UNet
 from volseg.training import loop

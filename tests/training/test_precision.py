@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from tests.tiny import blob_case, tiny_recipe, write_dataset
-from tests.training.made import as_case
+from tests.helpers.tiny import blob_case, tiny_recipe, write_dataset
+from tests.helpers.training_cases import as_case
 from volseg.datasets.cases import load_dataset
 from volseg.errors import TrainingError, UsageError
 from volseg.training import loop

@@ -19,8 +19,8 @@ import torch
 import yaml
 
 from tests.conftest import ROOT
-from tests.tiny import blob_case, changed, tiny_recipe, write_dataset
-from tests.training.made import as_case
+from tests.helpers.tiny import blob_case, changed, tiny_recipe, write_dataset
+from tests.helpers.training_cases import as_case
 from volseg.config import Recipe
 from volseg.datasets.cases import Case, load_dataset
 from volseg.errors import TrainingError, UsageError, VolsegError

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.tiny import blob_case, tiny_recipe, write_dataset
+from tests.helpers.tiny import blob_case, tiny_recipe, write_dataset
 from volseg.config import Recipe
 from volseg.datasets.cases import Case, load_dataset
 from volseg.errors import InputError, TrainingError, UsageError

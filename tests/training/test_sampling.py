@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tests.tiny import tiny_recipe
-from tests.training.made import as_case
+from tests.helpers.tiny import tiny_recipe
+from tests.helpers.training_cases import as_case
 from volseg.training.dataset import TrainingCase
 from volseg.training.sampling import Place, Sampler
 from volseg.training.warp import cut

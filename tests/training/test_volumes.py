@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.tiny import blob_case, tiny_recipe, write_nifti
+from tests.helpers.tiny import blob_case, tiny_recipe, write_nifti
 from volseg.datasets.cases import Case
 from volseg.training.dataset import prepare_case
 from volseg.training.trained_on import describe_training

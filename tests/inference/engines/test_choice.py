@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.helpers.batch import segment
-from tests.tiny import scan, tiny_recipe, untrained_model, write_nifti
+from tests.helpers.tiny import scan, tiny_recipe, untrained_model, write_nifti
 from volseg.errors import UsageError
 from volseg.geometry import Geometry
 from volseg.inference import Model, Options

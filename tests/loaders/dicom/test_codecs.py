@@ -20,7 +20,7 @@ from pydicom.encaps import encapsulate, generate_frames
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import UID
 
-from tests.dicom_files import put, write_series
+from tests.helpers.dicom_files import put, write_series
 from volseg.errors import InputError
 from volseg.loaders.dicom import codec_process
 from volseg.loaders.dicom.codec_process import CodecError, Codecs

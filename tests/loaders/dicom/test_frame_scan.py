@@ -15,8 +15,8 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from tests.dicom_files import lps_affine, rotation, voxels
-from tests.dicom_objects import enhanced_mr, items, save
+from tests.helpers.dicom_files import lps_affine, rotation, voxels
+from tests.helpers.dicom_objects import enhanced_mr, items, save
 from volseg.errors import InputError
 from volseg.loaders.dicom import header
 from volseg.loaders.dicom.frame_scan import scan_frames

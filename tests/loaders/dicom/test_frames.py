@@ -11,8 +11,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 from pydicom.dataset import Dataset
 from pydicom.uid import VLWholeSlideMicroscopyImageStorage, generate_uid
 
-from tests.dicom_files import Array, lps_affine, rotation, voxels
-from tests.dicom_objects import enhanced_mr, items, save
+from tests.helpers.dicom_files import Array, lps_affine, rotation, voxels
+from tests.helpers.dicom_objects import enhanced_mr, items, save
 from volseg.geometry import ras_from_lps
 from volseg.loaders import Candidate, find
 

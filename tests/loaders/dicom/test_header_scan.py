@@ -21,7 +21,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from tests.dicom_files import image, lps_affine, put, voxels, write_series
+from tests.helpers.dicom_files import image, lps_affine, put, voxels, write_series
 from volseg.loaders.dicom import header
 from volseg.loaders.dicom.header import Header, read_header
 from volseg.loaders.dicom.header_scan import FIRST_BYTES, scan

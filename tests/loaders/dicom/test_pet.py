@@ -7,8 +7,8 @@ import pytest
 from pydicom.dataset import Dataset
 from pydicom.uid import PositronEmissionTomographyImageStorage
 
-from tests.dicom_files import Edit, put, voxels, write_series
-from tests.dicom_objects import items
+from tests.helpers.dicom_files import Edit, put, voxels, write_series
+from tests.helpers.dicom_objects import items
 from volseg.loaders import Candidate, find
 
 

@@ -27,8 +27,8 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from tests.dicom_files import Array, Edit, lps_affine, put, put_at, voxels, write_series
-from tests.dicom_objects import enhanced_mr, save
+from tests.helpers.dicom_files import Array, Edit, lps_affine, put, put_at, voxels, write_series
+from tests.helpers.dicom_objects import enhanced_mr, save
 from volseg.errors import InputError
 from volseg.loaders import find
 from volseg.volume import Volume

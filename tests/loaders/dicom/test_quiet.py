@@ -12,7 +12,7 @@ import pydicom
 import pytest
 
 import volseg
-from tests.dicom_files import put, write_series
+from tests.helpers.dicom_files import put, write_series
 from volseg.loaders.dicom.quiet import quiet
 
 #: A patient's name that pydicom warns of: more than 64 characters in one component.

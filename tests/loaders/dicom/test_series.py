@@ -25,8 +25,8 @@ from pydicom.uid import (
     generate_uid,
 )
 
-from tests.dicom_files import Edit, lps_affine, put, put_at, rotation, sheared, shift_at, voxels, write_series
-from tests.dicom_objects import save, segmentation
+from tests.helpers.dicom_files import Edit, lps_affine, put, put_at, rotation, sheared, shift_at, voxels, write_series
+from tests.helpers.dicom_objects import save, segmentation
 from volseg.errors import GeometryError, InputError, RefusalError
 from volseg.geometry import ras_from_lps
 from volseg.loaders import Candidate, find

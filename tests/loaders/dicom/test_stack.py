@@ -77,7 +77,7 @@ def test_ascends_along_row_times_column_also_when_that_is_down() -> None:
 def test_any_oblique_stack_comes_out_as_it_was_made(
     angles: tuple[float, float, float], spacing: float, count: int, decimals: int
 ) -> None:
-    from tests.dicom_files import rotation
+    from tests.helpers.dicom_files import rotation
 
     turn = rotation(*angles)
     positions = np.round([np.array([5.0, -3.0, 8.0]) + k * spacing * turn[:, 2] for k in range(count)], decimals)

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
-from tests.dicom_files import rotation
+from tests.helpers.dicom_files import rotation
 from volseg.errors import InputError, RefusalError
 from volseg.loaders import find
 from volseg.loaders.formats import METAIMAGE

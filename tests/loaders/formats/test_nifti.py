@@ -190,7 +190,7 @@ def test_neither_code_is_usable_with_a_note(tmp_path: Path) -> None:
 
 
 def test_an_oblique_float32_qform_is_no_conflict(tmp_path: Path) -> None:
-    from tests.dicom_files import rotation
+    from tests.helpers.dicom_files import rotation
 
     affine = np.eye(4)
     affine[:3, :3] = rotation(178.9, 1.3, 90.2) * [0.5, 0.5, 0.6]
@@ -514,7 +514,7 @@ def test_a_mutated_header_is_never_a_crash(tmp_path: Path, zipped: bool, kind: A
 def test_simpleitk_reads_alike(tmp_path: Path) -> None:
     import SimpleITK
 
-    from tests.dicom_files import rotation
+    from tests.helpers.dicom_files import rotation
 
     affine = np.eye(4)
     affine[:3, :3] = rotation(12, -31, 7) * [0.5, 0.75, 3]

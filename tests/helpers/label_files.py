@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pydicom
 from pydicom.dataset import Dataset
 
-from tests.export.scans import along_normal, scan_from
+from tests.helpers.scans import along_normal, scan_from
 from volseg.volume import LabelVolume, Volume
 
 Array = npt.NDArray[Any]

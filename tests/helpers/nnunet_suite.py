@@ -1,6 +1,6 @@
 """Whole predictions of imported nnU-Net models against nnunetv2's own: what `benchmarks/record_suite.py` recorded.
 
-`python -m tests.models.suite` compares what is recorded; with ``--live`` it records anew first.
+`python -m tests.helpers.nnunet_suite` compares what is recorded; with ``--live`` it records anew first.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from tests.helpers import oracle
 from tests.helpers.batch import segment
-from tests.inference import oracle
 from volseg.inference import Model, Segmenter, load_model
 from volseg.inference.engines import Engine, Precision
 from volseg.inference.engines.head import Head

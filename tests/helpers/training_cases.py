@@ -7,7 +7,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from tests.tiny import tiny_recipe
+from tests.helpers.tiny import tiny_recipe
 from volseg.geometry import AxisMap, Geometry
 from volseg.preprocess import Prepared
 from volseg.training.dataset import TrainingCase

@@ -1,6 +1,6 @@
 """DICOM objects other than single-frame images, for tests: written with pydicom alone, all UIDs from a seed.
 
-Arrays are [column, row, slice]; affines are LPS, as in `tests.dicom_files`.
+Arrays are [column, row, slice]; affines are LPS, as in `tests.helpers.dicom_files`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from pydicom.uid import (
     generate_uid,
 )
 
-from tests.dicom_files import Array, image
+from tests.helpers.dicom_files import Array, image
 
 
 def items(**values: Any) -> list[Dataset]:

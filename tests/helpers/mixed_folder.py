@@ -1,6 +1,6 @@
 """A folder as a PACS and a researcher's disk leave it, everything mixed together; for tests and for looking at.
 
-python -m tests.mixed_folder FOLDER
+python -m tests.helpers.mixed_folder FOLDER
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from pydicom.fileset import FileSet
 from pydicom.filewriter import dcmwrite
 from pydicom.uid import generate_uid
 
-from tests.dicom_files import image, lps_affine, rotation, voxels
-from tests.dicom_objects import (
+from tests.helpers.dicom_files import image, lps_affine, rotation, voxels
+from tests.helpers.dicom_objects import (
     enhanced_mr,
     pdf,
     presentation,
