@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -121,7 +122,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write(folder, arguments.files, arguments.frames)
-        runs = {"volseg": lambda: seconds(FIND, folder), "pydicom": lambda: seconds(PYDICOM, folder)}
+        runs: dict[str, Callable[[], float]] = {
+            "volseg": lambda: seconds(FIND, folder),
+            "pydicom": lambda: seconds(PYDICOM, folder),
+        }
         if shutil.which("dcm2niix"):
             runs["dcm2niix"] = lambda: dcm2niix(folder)
         times: dict[str, list[float]] = {reader: [] for reader in runs}

@@ -155,7 +155,7 @@ class _AtMost:
     def __init__(self, file: BinaryIO, most: int) -> None:
         self._file, self._left = file, most
 
-    def read(self, size: int, /) -> bytes:
+    def read(self, size: int = -1, /) -> bytes:
         data = self._file.read(size)
         self._left -= len(data)
         if self._left < 0:
