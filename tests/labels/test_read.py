@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import nibabel
@@ -237,3 +238,63 @@ def test_values_that_were_interpolated_are_not_rounded(tmp_path: Path, value: fl
     mask = np.where(mask_of(SHAPE) == 1, value, 0).astype(np.float32)
     with pytest.raises(InputError, match=r"aren't whole numbers, the first is .* \(up to 0.005 off is rounded\)"):
         load_labels(write_nifti(tmp_path / "m.nii", mask, AFFINE), scan_on())
+
+
+def slicer(path: Path, array: Array, segments: Sequence[tuple[str, int, int]]) -> Path:
+    """A segmentation as 3D Slicer writes it, on `AFFINE`; with layers, they are the array's first axis."""
+    lps = np.diag([-1.0, -1, 1, 1]) @ AFFINE
+    vectors = " ".join(f"({','.join(map(str, column))})" for column in lps[:3, :3].T)
+    layered = array.ndim == 4
+    header = [
+        "NRRD0004",
+        "type: unsigned char",
+        f"dimension: {array.ndim}",
+        "space: left-posterior-superior",
+        f"sizes: {' '.join(map(str, array.shape))}",
+        f"space directions: {'none ' if layered else ''}{vectors}",
+        f"kinds: {'list ' if layered else ''}domain domain domain",
+        "encoding: raw",
+        f"space origin: ({','.join(map(str, lps[:3, 3]))})",
+    ]
+    for number, (name, value, layer) in enumerate(segments):
+        header += [f"Segment{number}_{key}:={text}" for key, text in (("Name", name), ("LabelValue", value))]
+        header += [f"Segment{number}_Layer:={layer}", f"Segment{number}_Color:=1 0.5 0"]
+    path.write_bytes(("\n".join(header) + "\n\n").encode() + array.astype(np.uint8).tobytes(order="F"))
+    return path
+
+
+def test_a_flat_segmentation_of_3d_slicer_has_names_and_colours(tmp_path: Path) -> None:
+    path = slicer(tmp_path / "a.seg.nrrd", mask_of(SHAPE), [("Part 2", 2, 0), ("Part 1", 1, 0), ("nothing", 7, 0)])
+    labels = load_labels(path, scan_on())
+    assert np.array_equal(labels.array, mask_of(SHAPE))
+    assert [(label.value, label.name, label.colour) for label in labels.labels] == [
+        (1, "Part 1", (255, 128, 0)),
+        (2, "Part 2", (255, 128, 0)),
+        (7, "nothing", (255, 128, 0)),
+    ]
+
+
+def test_its_labels_are_matched_by_name_and_not_by_the_order_of_drawing(tmp_path: Path) -> None:
+    mask = mask_of(SHAPE)
+    path = slicer(tmp_path / "a.seg.nrrd", mask, [("part 1", 2, 0), ("Part  2", 1, 0)])
+    labels = load_labels_as(path, scan_on(), TABLE)  # Part 2 is 4, PART 1 is 2
+    assert np.array_equal(labels.array, np.where(mask == 2, 2, np.where(mask == 1, 4, 0)))
+    assert "values are those that the labels' names have" in notes_of(labels)
+    # Names that the table doesn't have say nothing of it: by number.
+    other = slicer(tmp_path / "b.seg.nrrd", np.where(mask == 1, 4, mask), [("head", 2, 0), ("tail", 4, 0)])
+    assert np.array_equal(load_labels_as(other, scan_on(), TABLE).array, np.where(mask == 1, 4, mask))
+
+
+def test_layers_that_overlap_are_refused_with_their_names(tmp_path: Path) -> None:
+    mask = mask_of(SHAPE)
+    path = slicer(tmp_path / "a.seg.nrrd", np.stack([mask == 1, mask > 0]), [("part", 1, 0), ("whole", 1, 1)])
+    with pytest.raises(GeometryError, match="holds 2, the layers of part, whole; save one layer") as caught:
+        load_labels(path, scan_on())
+    assert caught.value.code == "not-3d"
+
+
+def test_a_header_of_segments_that_is_odd_still_gives_values(tmp_path: Path) -> None:
+    path = slicer(tmp_path / "a.seg.nrrd", mask_of(SHAPE), [("one", 1, 0), ("far", 99999, 0)])
+    path.write_bytes(path.read_bytes().replace(b"Color:=1 0.5 0", b"Color:=red 0.50"))
+    labels = load_labels(path, scan_on()).labels
+    assert [(label.value, label.name) for label in labels] == [(1, "one"), (2, "label 2")]

@@ -226,8 +226,9 @@ def read_pair(pair: Pair) -> tuple[LabelVolume, LabelVolume, tuple[str, ...]]:
 
 
 def read_mask(path: Path, names: Mapping[int, str]) -> LabelVolume:
-    """Read a mask on its own grid; `names` are those of its labels, by value."""
+    """Read a mask on its own grid; `names` are those of its labels, by value; without them, its own."""
     mask = load_label_map(path)
+    names = names or {label.value: label.name for label in mask.labels if label.name != f"label {label.value}"}
     labels = tuple(Label(value=value, name=names[value], colour=any_colour(value)) for value in sorted(names))
     return replace(mask, labels=labels)
 

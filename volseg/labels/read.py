@@ -15,15 +15,16 @@ import numpy as np
 import numpy.typing as npt
 
 from volseg.errors import GeometryError, InputError, UsageError
-from volseg.labels.canvas import any_colour, renumbered, values_in
+from volseg.labels.canvas import any_colour, plain, renumbered, values_in
 from volseg.labels.dicom_object import Kind, kind_of
 from volseg.labels.lattice import onto
 from volseg.labels.masks import is_mask_folder, read_masks
 from volseg.labels.rtstruct import read_rtstruct
 from volseg.labels.seg import read_seg
 from volseg.loaders.formats import format_of
+from volseg.loaders.formats.nrrd import Segment, segments
 from volseg.loaders.listing import load
-from volseg.volume import Label, LabelVolume, Volume, Voxels
+from volseg.volume import Label, LabelVolume, Source, Volume, Voxels
 
 #: Values of a label map may be off whole numbers by this much: half a step where bytes or 16 bits scale to labels. What
 #: was interpolated is further off somewhere on every border.
@@ -93,21 +94,40 @@ def load_labels_as(path: Path, image: Volume, table: Sequence[Label]) -> LabelVo
 
     A SEG's segments, an RTSTRUCT's regions and masks are matched by name: what the table doesn't name is background,
     and what the file lacks is empty, with a note; a mask may not be absent. Where structures overlap, the table's later
-    label is on top. A label map's values are matched by number, and must be in the table.
+    label is on top. A label map's values are matched by number, and must be in the table; by name where it has names,
+    as 3D Slicer's ``.seg.nrrd`` does, and all of them are in the table.
 
     Raises
     ------
     UsageError, RefusalError
         As `load_labels`; ``unsupported`` also for a value that the table doesn't have.
     """
+    by_value = tuple(sorted(table, key=lambda label: label.value))
     if is_label_map(path):
         labels = load_labels(path, image)
+        if renamed := _by_name(labels, table):
+            return replace(labels, array=renamed[0], labels=by_value, source=renamed[1])
         check_values(labels, {label.value for label in table}, path)
         array = labels.array
     else:
         labels = load_labels(path, image, names=[label.name for label in table])
         array = renumbered(labels, {label.name: label.value for label in table})
-    return replace(labels, array=array, labels=tuple(sorted(table, key=lambda label: label.value)))
+    return replace(labels, array=array, labels=by_value)
+
+
+def _by_name(labels: LabelVolume, table: Sequence[Label]) -> tuple[npt.NDArray[np.unsignedinteger], Source] | None:
+    """Voxels with the table's values, where a label map has names of its own and the table has them all.
+
+    3D Slicer numbers segments in the order in which they were drawn, so that their numbers say little.
+    """
+    wanted = {plain(label.name): label.value for label in table}
+    named = {label.value: plain(label.name) for label in labels.labels if label.name != f"label {label.value}"}
+    if not named or not set(named.values()) <= wanted.keys() or not values_in(labels.array) <= named.keys():
+        return None
+    moved = any(wanted[name] != value for value, name in named.items())
+    note = ("values are those that the labels' names have, and not the file's",) if moved else ()
+    source = replace(labels.source, notes=(*labels.source.notes, *note))
+    return renumbered(labels, {label.name: label.value for label in table}), source
 
 
 def check_values(mask: LabelVolume, allowed: set[int], path: Path) -> None:
@@ -139,14 +159,31 @@ def load_label_map(path: Path) -> LabelVolume:
         Code ``unsupported``: a value that is negative, not whole, or above 65535.
     """
     volume = load(path)
+    named = _segments(volume)
     if volume.channels != 1:
+        layers = f", the layers of {', '.join(segment.name for segment in named)}" if named else ""
         raise GeometryError(
-            f"a label map has one value a voxel, this holds {volume.channels}", code="not-3d", path=path
+            f"a label map has one value a voxel, this holds {volume.channels}{layers}; save one layer, without overlap",
+            code="not-3d",
+            path=path,
         )
     array, notes = _whole(volume.array, path)
-    values = sorted(values_in(array))
-    labels = tuple(Label(value=value, name=f"label {value}", colour=any_colour(value)) for value in values)
+    known = {segment.value: segment for segment in named if 0 < segment.value <= _HIGHEST}
+    labels = tuple(_label(value, known.get(value)) for value in sorted(values_in(array) | known.keys()))
     return LabelVolume(array, volume.geometry, labels, replace(volume.source, notes=notes))
+
+
+def _segments(volume: Volume) -> tuple[Segment, ...]:
+    """What 3D Slicer says of the values of a label map."""
+    return segments(volume.source.path) if volume.source.kind == "nrrd" and volume.source.path else ()
+
+
+def _label(value: int, segment: Segment | None) -> Label:
+    if segment is None:
+        return Label(value=value, name=f"label {value}", colour=any_colour(value))
+    red, green, blue = (round(255 * part) for part in segment.colour or (0, 0, 0))
+    colour = any_colour(value) if segment.colour is None else (red, green, blue)
+    return Label(value=value, name=segment.name, colour=colour)
 
 
 def _whole(array: Voxels, path: Path) -> tuple[npt.NDArray[np.unsignedinteger], tuple[str, ...]]:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -17,7 +19,7 @@ from volseg.errors import GeometryError, InputError
 from volseg.geometry import Floats, Geometry, ras_from_lps
 from volseg.loaders import archive
 from volseg.loaders.formats.voxel_file import Format, Layout, volume_axes
-from volseg.loaders.packing import Packing, file_beside, text_lines
+from volseg.loaders.packing import Packing, file_beside, read_errors, text_lines
 
 _TYPES = {
     name: code
@@ -245,13 +247,54 @@ def _skips(fields: dict[str, str], data: Path, begin: int, packing: Packing, nee
         return file.tell(), bytes_
 
 
+@dataclass(frozen=True)
+class Segment:
+    """A structure of a segmentation that 3D Slicer wrote: its value in its layer, name, and colour, 0 to 1."""
+
+    value: int
+    layer: int
+    name: str
+    colour: tuple[float, float, float] | None
+
+
+def segments(path: Path) -> tuple[Segment, ...]:
+    """Structures that the header of a NRRD file names, in its order; none of another image.
+
+    Raises
+    ------
+    InputError
+        Code ``unreadable``.
+    """
+    with read_errors(), archive.open_binary(path) as file:
+        return tuple(_named(_fields(file)[1]))
+
+
+def _named(pairs: dict[str, str]) -> Iterator[Segment]:
+    for number in range(len(pairs)):
+        key = f"Segment{number}_"
+        if (name := pairs.get(f"{key}Name")) is None:
+            return
+        value, layer = pairs.get(f"{key}LabelValue", ""), pairs.get(f"{key}Layer", "")
+        # Files of before layers have neither: one after another, or a layer each.
+        yield Segment(
+            int(value) if value.isdecimal() else number + 1,
+            int(layer) if layer.isdecimal() else 0,
+            name,
+            _colour(pairs.get(f"{key}Color", "")),
+        )
+
+
+def _colour(text: str) -> tuple[float, float, float] | None:
+    try:
+        red, green, blue = (min(max(float(word), 0.0), 1.0) for word in text.split())
+    except ValueError:
+        return None
+    return red, green, blue
+
+
 def _segments(pairs: dict[str, str]) -> list[str]:
     """Note on the labels of a segmentation that 3D Slicer wrote."""
-    names = []
-    for number in range(len(pairs)):
-        if (name := pairs.get(f"Segment{number}_Name")) is None:
-            break
-        names.append(f"{pairs.get(f'Segment{number}_LabelValue', number + 1)} is {name}")
+    names = [f"{segment.value} is {segment.name}" for segment in _named(pairs)]
     return [f"a segmentation of 3D Slicer: {', '.join(names)}"] if names else []
 
 
