@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -46,7 +44,7 @@ def test_a_blank_channel_beside_another_is_flagged() -> None:
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float32])
 def test_few_whole_numbers_look_like_a_mask(dtype: type) -> None:
-    array: npt.NDArray[Any] = np.zeros(SHAPE, dtype)
+    array: npt.NDArray[np.generic] = np.zeros(SHAPE, dtype)
     array[2:5, 3:6, 4:7], array[9, 9, 9], array[10, 3, 2], array[1, 1, 1] = 3, 117, 4, 2
     said = "looks-like-a-mask: the scan holds 5 different values alone, 0, 2, 3, 4, ..."
     assert content_flags(volume(array)) == [said]

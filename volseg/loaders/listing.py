@@ -173,7 +173,9 @@ def _candidates(paths: Sequence[Path], ignored: list[Ignored], progress: Progres
             candidates.append(found)
         else:
             ignored.append(found)
-    for images in series.group_series(headers):
+    groups, scattered = series.scattered(series.group_series(headers))
+    candidates += scattered
+    for images in groups:
         volumes, copies = series.describe(images)
         candidates += volumes
         ignored += copies

@@ -145,7 +145,7 @@ def _read(path: Path, most: int, _version: tuple[int, int]) -> dict[str, Member]
 def _unzipped(path: Path) -> _Tape:
     tape = _Tape(cast(BinaryIO, tempfile.TemporaryFile()))  # noqa: SIM115
     with gzip.open(path) as file:
-        shutil.copyfileobj(_AtMost(cast(BinaryIO, file), TAPE_BYTES), tape.file, 1 << 20)
+        shutil.copyfileobj(cast(BinaryIO, _AtMost(cast(BinaryIO, file), TAPE_BYTES)), tape.file, 1 << 20)
     return tape
 
 

@@ -612,3 +612,33 @@ def test_files_of_one_name_are_named_with_their_folders(tmp_path: Path) -> None:
     assert str(candidate.reason).startswith(
         "a/x/IM000.dcm and b/x/IM000.dcm are two images at one position, differing in SeriesDescription;"
     )
+
+
+@pytest.mark.parametrize(
+    "keywords",
+    [["SeriesInstanceUID"], ["StudyInstanceUID"], ["PatientID"], ["SeriesInstanceUID", "FrameOfReferenceUID"]],
+)
+def test_slices_that_lost_their_series_are_one_message(tmp_path: Path, keywords: list[str]) -> None:
+    """An anonymiser that treats each file by itself gives each another UID, or another patient."""
+
+    def edit(dataset: Dataset, index: int) -> None:
+        for keyword in keywords:
+            setattr(dataset, keyword, f"1.2.3.{index + 1}")
+
+    write_series(tmp_path, voxels((5, 4, 6)), edit=edit)
+    (candidate,) = find(tmp_path).candidates
+    assert (candidate.code, len(candidate.files), candidate.path) == ("not-3d", 6, tmp_path)
+    assert str(candidate.reason).startswith(
+        f"6 images that make one volume, each with {' and '.join(keywords)} of its own"
+    )
+    with pytest.raises(RefusalError, match="anonymise the series anew"):
+        candidate.load()
+
+
+def test_single_images_that_make_no_volume_stay_apart(tmp_path: Path) -> None:
+    """Scouts, and images of several patients at one place."""
+    for index in range(5):
+        write_series(tmp_path / "all", voxels((5, 4, 1)), seed=str(index), name=lambda _, index=index: f"{index}.dcm")
+    assert [candidate.reason for candidate in find(tmp_path).candidates] == [
+        "a single slice; give the folder that holds the whole series"
+    ] * 5

@@ -7,6 +7,7 @@ import math
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Sequence, Set
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -28,6 +29,11 @@ from volseg.volume import canonical_modality
 
 #: Longest part of a case name that is the series description.
 DESCRIPTION_LENGTH = 40
+#: From so many single images on that make one volume, each is taken for a slice that lost its series.
+SCATTERED = 4
+#: What such slices have in common, and what each has of its own.
+_ALIKE = ("SeriesDescription", "Modality", "Rows", "Columns", "ImageOrientationPatient", "PixelSpacing")
+_OWN = ("SeriesInstanceUID", "StudyInstanceUID", "PatientID", "FrameOfReferenceUID")
 #: What the files of one series share, beside their series UID, even where an anonymiser gave that to several.
 _SHARED = ("StudyInstanceUID", "SeriesInstanceUID", "PatientID", "Modality")
 
@@ -144,6 +150,41 @@ def _candidate(
         slices=tuple((image.path, image.frame or 0) for image in images),
         reader=read,
     )
+
+
+def scattered(groups: Sequence[list[Header]]) -> tuple[list[list[Header]], list[Candidate]]:
+    """Part the series from single images that would be one, had each not been given another UID or patient.
+
+    Anonymisers do that where they treat each file by itself. Geometry proves it: together they make one volume.
+
+    Returns
+    -------
+    series : list of list of Header
+        The other groups.
+    refused : list of Candidate
+        One for the images of a folder.
+    """
+    alone: dict[tuple[object, ...], list[Header]] = defaultdict(list)
+    for images in groups:
+        if len(images) == 1 and not images[0].frames:
+            alone[images[0].path.parent, *map(images[0].text, _ALIKE)].append(images[0])
+    refused: dict[int, Candidate] = {}
+    for images in alone.values():
+        differ = [keyword for keyword in _OWN if len({image.text(keyword) for image in images}) > 1]
+        if len(images) < SCATTERED or not differ:
+            continue
+        same = {keyword: images[0].text(keyword) for keyword in _OWN}
+        together = describe([replace(image, values={**image.values, **same}) for image in images])[0]
+        if len(together) == 1 and together[0].usable:
+            reason = (
+                f"{len(images)} images that make one volume, each with {' and '.join(differ)} of its own, as"
+                " anonymisers write that treat each file by itself; anonymise the series anew, so that its images share"
+                " these"
+            )
+            one = replace(together[0], usable=False, reason=reason, code="not-3d", notes=())
+            refused |= {id(image): one for image in images}
+    others = [images for images in groups if id(images[0]) not in refused]
+    return others, list({id(candidate): candidate for candidate in refused.values()}.values())
 
 
 def _instance_ids(images: Sequence[Header]) -> list[str]:
