@@ -34,9 +34,9 @@ def classify(path: Path) -> Found:
 
 def _is_pointer(path: Path) -> bool:
     try:
-        with archive.open_binary(path) as file:
+        with archive.read_errors(path), archive.open_binary(path) as file:
             return archive.size_of(path) <= _POINTER_BYTES and file.read(len(_POINTER)) == _POINTER
-    except (OSError, InputError):
+    except InputError:
         return False
 
 
