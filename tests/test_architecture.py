@@ -42,6 +42,7 @@ LAYERS = (
     "training",
     "planning",
     "batch",
+    "send",
     "serve",
     "cli",
 )
@@ -49,7 +50,8 @@ LAYERS = (
 #: Where a library may be imported: a pattern for paths below `volseg/`.
 HOMES = {
     "nibabel": r"interop\.py|loaders/formats/nifti_header\.py|export/nifti\.py",
-    "pydicom": r"(loaders/dicom|labels)/\w+\.py|export/(dicom_\w+|identity)\.py",
+    "pydicom": r"(loaders/dicom|labels)/\w+\.py|export/(dicom_\w+|identity)\.py|send/instances\.py",
+    "pynetdicom": r"send/storescu\.py",
     "highdicom": r"export/dicom_sr\.py",
     "SimpleITK": r"interop\.py",
     "imagecodecs": r"loaders/dicom/codec_process\.py",
@@ -66,8 +68,8 @@ HOMES = {
     "typer": r"cli/\w+\.py",
     # Results depend on neither the network nor the environment.
     "socket": r"serve/\w+\.py",
-    "http": r"serve/\w+\.py",
-    "urllib": r"serve/\w+\.py",
+    "http": r"(serve|send)/\w+\.py",
+    "urllib": r"(serve|send)/\w+\.py",
     "requests": r"(?!)",
 }
 #: Never loaded by importing volseg or asking for help: each costs a tenth of a second to several seconds.
@@ -80,6 +82,7 @@ HEAVY = {
     "scipy",
     "nibabel",
     "pydicom",
+    "pynetdicom",
     "cc3d",
     "openvino",
     "accelerate",
@@ -247,6 +250,7 @@ COMMANDS = (
     "predict",
     "evaluate",
     "convert",
+    "send",
     "model",
     "model pack",
     "model import-nnunet",

@@ -19,6 +19,7 @@ from volseg.cli.inspect import inspect
 from volseg.cli.model import app as model_app
 from volseg.cli.plan import plan
 from volseg.cli.predict import predict
+from volseg.cli.send import send
 from volseg.cli.train import train
 from volseg.errors import UsageError, VolsegError
 
@@ -37,6 +38,7 @@ app.command()(train)
 app.command()(predict)
 app.command()(evaluate)
 app.command()(convert)
+app.command()(send)
 app.add_typer(model_app, name="model")
 
 
