@@ -4,10 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.command import Command
-from tests.export.scans import blobs, scan_from, write_series
-from tests.send.test_send import node, pytestmark  # noqa: F401
+from tests.helpers.command import Command
+from tests.helpers.pacs_node import UNCLOSED, node
+from tests.helpers.scans import blobs, scan_from, write_series
 from volseg.export import dicom_seg
+
+pytestmark = UNCLOSED
 
 
 @pytest.fixture

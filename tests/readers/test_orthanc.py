@@ -16,7 +16,7 @@ from typing import Any
 import pydicom
 import pytest
 
-from tests.export.scans import blobs, scan_from, write_series
+from tests.helpers.scans import blobs, scan_from, write_series
 from volseg.export import dicom_rtstruct, dicom_seg
 from volseg.send.destination import Destination, Dimse, Web
 from volseg.send.run import send

@@ -4,7 +4,7 @@ import http.server
 import json
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,21 +12,18 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
-from pynetdicom import AE, evt
+from pynetdicom import AE
 from pynetdicom.sop_class import Verification
 
-from tests.export.scans import blobs, scan_from, write_series
+from tests.helpers.pacs_node import UNCLOSED, node
+from tests.helpers.scans import blobs, scan_from, write_series
 from volseg.errors import UsageError
 from volseg.export import dicom_rtstruct, dicom_seg
 from volseg.send.destination import Destination, Dimse, Web, destination
 from volseg.send.instances import SENT, find_instances
 from volseg.send.run import Outcome, send
 
-#: pynetdicom forgets to close the socket of a connection that is refused.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
+pytestmark = UNCLOSED
 
 NO_PAUSES = (0.0, 0.0)
 
@@ -44,22 +41,6 @@ def out(tmp_path: Path) -> Path:
     (folder / "result.json").write_text("{}")
     (folder / "empty.dcm").write_bytes(b"")
     return tmp_path / "out"
-
-
-@contextmanager
-def node(handle: Callable[[Any], int], **options: Any) -> Iterator[Dimse]:
-    """A node that takes what is sent, on a free port of this machine."""
-    ae = AE(ae_title="NODE")
-    for option, value in options.items():
-        setattr(ae, option, value)
-    for kind in ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7", "1.2.840.10008.5.1.4.1.1.481.3"):
-        ae.add_supported_context(kind, ["1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.5"])
-    server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, handle)])
-    assert server is not None
-    try:
-        yield Dimse(aet="NODE", host="127.0.0.1", port=server.server_address[1])
-    finally:
-        server.shutdown()
 
 
 def sent_to(out: Path, to: Destination) -> list[Outcome]:

@@ -15,9 +15,9 @@ from numpy.testing import assert_allclose, assert_array_equal
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from tests.dicom_scanners import coded, csa, private, siemens_mosaic, uih_mosaic
 from tests.helpers.dicom_files import Array, lps_affine, rotation
 from tests.helpers.dicom_objects import save
+from tests.helpers.dicom_scanners import coded, csa, private, siemens_mosaic, uih_mosaic
 from volseg.geometry import ras_from_lps
 from volseg.loaders import Candidate, find
 from volseg.loaders.dicom.csa import csa_values

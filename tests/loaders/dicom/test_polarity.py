@@ -10,8 +10,8 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from pydicom.dataset import Dataset
 
-from tests.dicom_scanners import coded, private
 from tests.helpers.dicom_files import Array, lps_affine, rotation, write_series
+from tests.helpers.dicom_scanners import coded, private
 from volseg.errors import ExportError
 from volseg.export.dicom_source import read_headers
 from volseg.geometry import ras_from_lps

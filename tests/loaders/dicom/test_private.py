@@ -10,8 +10,8 @@ from numpy.testing import assert_array_equal
 from pydicom.dataset import Dataset
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from tests.dicom_scanners import coded, private
 from tests.helpers.dicom_files import write_series
+from tests.helpers.dicom_scanners import coded, private
 from volseg.loaders import Candidate, find
 
 SHAPE = (9, 8, 4)

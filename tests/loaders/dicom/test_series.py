@@ -638,7 +638,7 @@ def test_slices_that_lost_their_series_are_one_message(tmp_path: Path, keywords:
 def test_single_images_that_make_no_volume_stay_apart(tmp_path: Path) -> None:
     """Scouts, and images of several patients at one place."""
     for index in range(5):
-        write_series(tmp_path / "all", voxels((5, 4, 1)), seed=str(index), name=lambda _, index=index: f"{index}.dcm")
+        write_series(tmp_path / "all", voxels((5, 4, 1)), seed=str(index), name=f"{index}.dcm".format)
     assert [candidate.reason for candidate in find(tmp_path).candidates] == [
         "a single slice; give the folder that holds the whole series"
     ] * 5

@@ -1,6 +1,6 @@
 """What scanners of the vendors write that DICOM's standard elements don't say, for tests: mosaics and private elements.
 
-Arrays are [column, row, slice]; affines are LPS, as in `tests.dicom_files`.
+Arrays are [column, row, slice]; affines are LPS, as in `tests.helpers.dicom_files`.
 """
 
 from __future__ import annotations
