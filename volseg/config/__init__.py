@@ -11,6 +11,7 @@ from volseg.config.network import NetworkConfig
 from volseg.config.read import load_recipe, recipe_from_dict, validation_problem
 from volseg.config.recipe import STORED_KJI, STORED_ORIENTATIONS, PostprocessRule, Recipe
 from volseg.config.section import Section, Spacing, Triple
+from volseg.config.synthesis import ContrastConfig, StructureConfig, SynthesisConfig
 from volseg.config.training import TrainingConfig, TrainingPrecision
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "AugmentationConfig",
     "ChannelConfig",
     "CodeConfig",
+    "ContrastConfig",
     "CrossEntropyTerm",
     "FocalTerm",
     "IntensityConfig",
@@ -32,6 +34,8 @@ __all__ = [
     "ResamplingConfig",
     "Section",
     "Spacing",
+    "StructureConfig",
+    "SynthesisConfig",
     "TrainingConfig",
     "TrainingPrecision",
     "Triple",

@@ -137,6 +137,28 @@ class Recipe(Section):
             raise ValueError(f"mirroring along axis {self.side_axis} would mix up the labels that swapped_labels pairs")
         return self
 
+    @model_validator(mode="after")
+    def _synthesis_fits(self) -> Self:
+        synthesis = self.training.synthesis
+        if synthesis is None:
+            return self
+        if self.output != "softmax" or self.training.ignored_label is not None:
+            raise ValueError("synthesis is for a softmax output without an ignored label")
+        label_of = {structure.value: structure.label for structure in synthesis.structures}
+        known = sorted(self.training_values)
+        if unknown := sorted(set(label_of.values()) - {0, *known}):
+            raise ValueError(f"synthesis.structures names the labels {unknown}; labels are {known}")
+        pairs = self.training.augmentation.swapped_labels
+        swapped = {a: b for first, second in pairs for a, b in ((first, second), (second, first))}
+        for structure in synthesis.structures:
+            mirror = structure.value if structure.mirror is None else structure.mirror
+            if label_of[mirror] != swapped.get(structure.label, structure.label):
+                raise ValueError(
+                    f"synthesis.structures: {structure.value} and its mirror {mirror} are trained as {structure.label}"
+                    f" and {label_of[mirror]}, which swapped_labels doesn't pair"
+                )
+        return self
+
     @property
     def side_axis(self) -> int | None:
         """Tensor axis from left to right or back; None where the orientation is the file's own."""

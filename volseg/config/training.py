@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from volseg.config.augmentation import AugmentationConfig
 from volseg.config.loss import CrossEntropyTerm, LossTerm, OverlapTerm
 from volseg.config.section import Count, Positive, Probability, Section
+from volseg.config.synthesis import SynthesisConfig
 
 TrainingPrecision = Literal["auto", "fp32", "bf16", "fp16"]
 
@@ -90,6 +91,8 @@ class TrainingConfig(Section):
     """Seed of the split and of every random choice."""
     augmentation: AugmentationConfig = AugmentationConfig()
     """Random changes to the patches."""
+    synthesis: SynthesisConfig | None = None
+    """How images are made of label maps; the cases' own images alone unless given."""
 
     @model_validator(mode="before")
     @classmethod

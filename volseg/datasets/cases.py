@@ -62,7 +62,7 @@ def _csv(path: Path) -> list[Case]:
         (name for name in columns if re.fullmatch(r"image(_?\d+)?", name)),
         key=lambda name: int(re.sub(r"\D", "", name) or 0),
     )
-    if not images or "label" not in columns:
+    if "label" not in columns:
         raise UsageError(
             f"{path}: columns are {_columns(rows)}; expected image (or image_0, image_1, ...) and"
             " label, case where file names aren't unique, and patient where some have several scans"
@@ -72,8 +72,9 @@ def _csv(path: Path) -> list[Case]:
         if None in row or not all(row[name] for name in (*images, "label")):
             raise UsageError(f"{path}: line {rows.line_num}: expected {', '.join(columns)}, each filled in")
         paths = tuple(given(path.parent, row[name]) for name in images)
-        name = row.get("case") or stem_of(paths[0])
-        cases.append(Case(name, paths, given(path.parent, row["label"]), row.get("patient") or None))
+        label = given(path.parent, row["label"])
+        name = row.get("case") or stem_of(paths[0] if paths else label)
+        cases.append(Case(name, paths, label, row.get("patient") or None))
     return cases
 
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from volseg.config import Recipe
+from volseg.training.dataset import TrainingCase
 from volseg.training.intensity import change_intensity
 from volseg.training.sampling import Place
 from volseg.training.warp import draw_warp, warped
@@ -33,6 +34,8 @@ class Augmentation:
         tuple
             (C, D, H, W) float32 and (1, D, H, W) int32. Outside the case both are 0.
         """
+        if not isinstance(place.case, TrainingCase):
+            raise TypeError(f"{place.case.name} has no image")
         prepared = place.case.prepared
         spacing_mm = self.spacing_mm or prepared.grid.turned(prepared.axes).spacing_mm
         warp = draw_warp(self.config, self.window, spacing_mm, rng)

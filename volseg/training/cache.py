@@ -23,12 +23,14 @@ from torch import Tensor
 import volseg
 from volseg.config import Recipe
 from volseg.datasets.cases import Case
+from volseg.errors import UsageError
 from volseg.files import write_atomically
 from volseg.geometry import AxisMap, Geometry
 from volseg.loaders.layouts import MASKS
 from volseg.preprocess import Prepared
 from volseg.preprocess.grid import Box
 from volseg.training.dataset import TrainingCase, prepare_case
+from volseg.training.synthesis.maps import label_map, map_case
 from volseg.volume import LabelVolume, Source
 
 #: Changes where the files' layout does.
@@ -99,6 +101,20 @@ class CaseCache:
         RefusalError
             As `prepare_case`.
         """
+        synthesis = self.recipe.training.synthesis
+        if not case.images:
+            if synthesis is None:
+                raise UsageError(
+                    f"case {case.name} has no image: label maps alone are for a recipe with training.synthesis"
+                )
+            return map_case(case, self.recipe, synthesis)
+        found = self._get(case)
+        if synthesis is None:
+            return found
+        return replace(found, label_map=label_map(found.reference, self.recipe, synthesis))
+
+    def _get(self, case: Case) -> TrainingCase:
+        """A case that has an image."""
         path = self.folder / f"{cache_key(case, self.recipe)}.safetensors"
         if (found := self._read(path, case)) is not None:
             return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,9 @@ from volseg.errors import InputError
 from volseg.labels.read import check_values, is_label_map, load_labels, load_labels_as
 from volseg.preprocess import Prepared, prepare, prepare_labels
 from volseg.volume import LabelVolume, Volume
+
+if TYPE_CHECKING:
+    from volseg.training.synthesis.maps import LabelMap
 
 #: Indices of this many voxels are kept a label: those of a whole liver would take as much memory as its scan.
 MANY = 10_000
@@ -45,6 +49,10 @@ class TrainingCase:
         Indices (N, 3) of the voxels on the model's grid that aren't ignored, where some are; of many a random choice.
     ignored
         Mask of the ignored voxels on the source's grid, where some are.
+    label_map
+        Label map that synthetic images are made of.
+    has_image
+        Whether it has an image of its own.
     """
 
     name: str
@@ -56,6 +64,10 @@ class TrainingCase:
     notes: tuple[str, ...] = ()
     judged: Tensor | None = None
     ignored: npt.NDArray[np.bool_] | None = None
+    label_map: LabelMap | None = None
+    has_image: bool = True
+    #: Its labels are on the model's grid.
+    spacing_mm = None
 
 
 def read_labels(case: Case, recipe: Recipe, image: Volume) -> LabelVolume:

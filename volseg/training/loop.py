@@ -43,6 +43,7 @@ from volseg.training.precision import AUTOCAST, Precision, choose_precision
 from volseg.training.processes import ALONE, Processes
 from volseg.training.sampling import Place, Sampler
 from volseg.training.schedule import learning_rate
+from volseg.training.synthesis.mixture import MixedPatches, MixedSampler
 
 Report = Callable[[Progress, dict[str, Any]], None]
 
@@ -98,7 +99,11 @@ class Trainer:
         self.optimiser = build_optimiser(self.network, self.config)
         self.average = MovingAverage(self.network.state_dict(), self.config.ema_decay)
         self.loss = SegmentationLoss(recipe, processes).to(self.device)
-        self.sample, self.augment = Sampler(training, recipe), Augmentation(recipe)
+        self.sample: Callable[[np.random.Generator], Place] = Sampler(training, recipe)
+        self.augment: Callable[[Place, np.random.Generator], tuple[Tensor, Tensor]] = Augmentation(recipe)
+        if (synthesis := self.config.synthesis) is not None:
+            self.sample = MixedSampler(training, recipe, synthesis.share)
+            self.augment = MixedPatches(recipe, synthesis)
         self.precision: Precision = choose_precision(self.config.precision, self.device.type, native_bf16=native_bf16())
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
         self.progress = Progress()

@@ -4,14 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from torch import Tensor
 
 from volseg.config import Recipe
-from volseg.training.dataset import TrainingCase
 
 Start = tuple[int, int, int]
+
+
+class Labelled(Protocol):
+    """What patches are taken of: a case, or a label map."""
+
+    @property
+    def name(self) -> str:
+        """Of its case."""
+
+    @property
+    def labels_DHW(self) -> Tensor:
+        """Labels."""
+
+    @property
+    def foreground(self) -> dict[int, Tensor]:
+        """Voxels of each label."""
+
+    @property
+    def judged(self) -> Tensor | None:
+        """Voxels that somebody judged; None: all."""
+
+    @property
+    def spacing_mm(self) -> tuple[float, float, float] | None:
+        """Of the voxels along D, H, W where they aren't those of the model's grid."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +50,7 @@ class Place:
         D, H, W of the window's first voxel in it: negative where the case is smaller than the window.
     """
 
-    case: TrainingCase
+    case: Labelled
     start: Start
 
 
@@ -45,9 +69,9 @@ class Sampler:
         Recipe, for window, fraction and balance.
     """
 
-    def __init__(self, cases: Sequence[TrainingCase], recipe: Recipe) -> None:
-        self.cases, self.window, self.config = cases, recipe.window, recipe.training
-        self.holders: dict[int, list[TrainingCase]] = {}
+    def __init__(self, cases: Sequence[Labelled], recipe: Recipe) -> None:
+        self.cases, self.recipe, self.config = cases, recipe, recipe.training
+        self.holders: dict[int, list[Labelled]] = {}
         for case in cases:
             for value in case.foreground:
                 self.holders.setdefault(value, []).append(case)
@@ -64,12 +88,20 @@ class Sampler:
             else:
                 value = list(case.foreground)[rng.integers(len(case.foreground))]
             voxels = case.foreground[value]
-        return Place(case, self._start(case.labels_DHW.shape, voxels, rng))
+        return Place(case, self._start(case, voxels, rng))
 
-    def _start(self, shape: Sequence[int], voxels: Tensor | None, rng: np.random.Generator) -> Start:
+    def _window(self, case: Labelled) -> Sequence[int]:
+        """Size of the window in the case's voxels."""
+        model_mm, case_mm = self.recipe.spacing_mm, case.spacing_mm
+        if model_mm is None or case_mm is None:
+            return self.recipe.window
+        sizes = zip(self.recipe.window, model_mm, case_mm, strict=True)
+        return [round(size * new / old) for size, new, old in sizes]
+
+    def _start(self, case: Labelled, voxels: Tensor | None, rng: np.random.Generator) -> Start:
         centre = None if voxels is None else voxels[rng.integers(len(voxels))].tolist()
         start = []
-        for axis, (size, length) in enumerate(zip(shape, self.window, strict=True)):
+        for axis, (size, length) in enumerate(zip(case.labels_DHW.shape, self._window(case), strict=True)):
             spare = size - length
             if spare <= 0:
                 start.append(-int(rng.integers(-spare + 1)))

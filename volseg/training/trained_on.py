@@ -12,7 +12,7 @@ import torch
 from pydantic import ValidationError
 
 import volseg
-from volseg.config import validation_problem
+from volseg.config import SynthesisConfig, validation_problem
 from volseg.errors import ModelError
 from volseg.models.folder import Span, TrainedOn
 from volseg.training.dataset import TrainingCase
@@ -31,10 +31,15 @@ def _volumes(references: Sequence[LabelVolume]) -> dict[str, Span]:
     return dict(zip([label.name for label in references[0].labels], _spans(rows), strict=True))
 
 
-def describe_training(cases: Sequence[TrainingCase], steps: int, seconds: float) -> TrainedOn:
+def describe_training(
+    cases: Sequence[TrainingCase], steps: int, seconds: float, synthesis: SynthesisConfig | None = None
+) -> TrainedOn:
     """What goes into the model's manifest about its training cases."""
     turned = [case.prepared.grid.turned(case.prepared.axes) for case in cases]
     spacing, extent = _spans([g.spacing_mm for g in turned]), _spans([g.extent_mm for g in turned])
+    if synthesis is not None:
+        # What the network saw is what the images stand for, not what the maps have.
+        spacing, extent = [synthesis.scan_spacing_mm] * 3, [synthesis.scan_extent_mm] * 3
     percentiles = np.median([case.intensity for case in cases], axis=0)
     return TrainedOn(
         cases=tuple(sorted(case.name for case in cases)),

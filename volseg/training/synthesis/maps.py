@@ -1,0 +1,109 @@
+"""Label maps that images are made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from volseg.config import Recipe, SynthesisConfig
+from volseg.datasets.cases import Case
+from volseg.errors import InputError
+from volseg.geometry import AxisMap
+from volseg.labels.read import load_label_map
+from volseg.preprocess import Prepared, model_shape
+from volseg.preprocess.grid import content_box, model_axes
+from volseg.training.dataset import TrainingCase, some_voxels
+from volseg.volume import LabelVolume
+
+#: Intensities of synthetic images are between these.
+SCALE = (0.0, 255.0)
+
+
+@dataclass(frozen=True)
+class LabelMap:
+    """A label map in memory.
+
+    Attributes
+    ----------
+    name
+        Of its case.
+    labels_DHW
+        (D, H, W) uint8: for each voxel the place of its value in `SynthesisConfig.values`. Background around the head
+        is cut off.
+    spacing_mm
+        Of its voxels along D, H, W.
+    foreground
+        For each label of the recipe that occurs, by value: (N, 3) indices of voxels, of many a random choice.
+    judged
+        None: every voxel of a map is.
+    """
+
+    name: str
+    labels_DHW: Tensor
+    spacing_mm: tuple[float, float, float]
+    foreground: dict[int, Tensor]
+    judged: Tensor | None = None
+
+
+def value_table(config: SynthesisConfig) -> np.ndarray:
+    """(65536,) place of each value in `SynthesisConfig.values`; 255: it has none."""
+    table = np.full(65536, 255, np.uint8)
+    table[list(config.values)] = np.arange(len(config.values))
+    return table
+
+
+def trained_labels(config: SynthesisConfig) -> Tensor:
+    """(N,) int32 label that each of `SynthesisConfig.values` is trained as."""
+    by_value = {structure.value: structure.label for structure in config.structures}
+    return torch.tensor([by_value[value] for value in config.values], dtype=torch.int32)
+
+
+def label_map(labels: LabelVolume, recipe: Recipe, config: SynthesisConfig) -> LabelMap:
+    """A label volume, turned to the recipe's orientation, on its own spacing.
+
+    Raises
+    ------
+    InputError
+        Code ``unsupported``: it holds a value that the recipe's `structures` don't have.
+    """
+    axes = model_axes(labels.geometry, recipe)
+    index = value_table(config)[axes.apply(labels.array)]
+    if (index == 255).any():
+        absent = sorted(set(np.unique(labels.array).tolist()) - set(config.values))
+        raise InputError(
+            f"{labels.source.name}: holds the values {absent}, which the recipe's synthesis.structures don't name",
+            code="unsupported",
+        )
+    box = content_box(index[None])
+    inner = torch.from_numpy(np.ascontiguousarray(index[box.slices]))
+    trained = trained_labels(config)[inner.long()]
+    found = [int(value) for value in torch.unique(trained) if value]
+    d, h, w = labels.geometry.turned(axes).spacing_mm
+    foreground = {value: some_voxels(trained == value) for value in found}
+    return LabelMap(labels.source.name, inner, (d, h, w), foreground)
+
+
+def map_case(case: Case, recipe: Recipe, config: SynthesisConfig) -> TrainingCase:
+    """A case that has a label map and no image, as training knows cases; its image is empty."""
+    labels = load_label_map(case.label)
+    made = label_map(labels, recipe, config)
+    table = np.zeros(65536, np.uint16)
+    table[list(config.values)] = trained_labels(config).numpy()
+    reference = LabelVolume(table[labels.array], labels.geometry, recipe.label_table(), labels.source)
+    axes: AxisMap = model_axes(labels.geometry, recipe)
+    empty = torch.zeros(()).expand(len(recipe.channels), *model_shape(labels.geometry, recipe))
+    prepared = Prepared(empty, axes, labels.geometry)
+    intensity = (SCALE,) * len(recipe.channels)
+    return TrainingCase(
+        case.name,
+        prepared,
+        made.labels_DHW,
+        reference,
+        made.foreground,
+        intensity,
+        label_map=made,
+        has_image=False,
+    )
