@@ -71,8 +71,8 @@ def _checked_split(recipe: Recipe, cases: Sequence[Case], fold: int | None) -> t
         raise UsageError(f"fold {fold} holds out no case: {len(training)} cases don't fill {folds} folds")
     if absent := [case.name for case in validation if not case.images]:
         raise UsageError(
-            f"fold {fold} would validate with label maps alone ({', '.join(absent[:3])}): train without --fold, and name"
-            " cases for a test in the recipe's training.held_out"
+            f"fold {fold} would validate with label maps alone ({', '.join(absent[:3])}): train without --fold, and"
+            " name cases for a test in the recipe's training.held_out"
         )
     if not training:
         raise UsageError("no case to train on: the recipe holds out, or the fold validates with, all of them")
@@ -265,9 +265,8 @@ def _finish(trainer: Trainer, run: Path, written: str, meter: Meter) -> None:
     with processes.together():
         meter.write()
         if processes.main:
-            described = describe_training(
-                trainer.training, progress.step, progress.history[-1]["seconds"], recipe.training.synthesis
-            )
+            seconds, synthesis = progress.history[-1]["seconds"], recipe.training.synthesis
+            described = describe_training(trainer.training, progress.step, seconds, synthesis)
             write_atomically(folder / TRAINED_ON, described.model_dump_json(indent=1).encode())
             write_cross_validation(run)
             write_report(run, written)

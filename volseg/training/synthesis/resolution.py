@@ -20,7 +20,7 @@ def gaussian_rows(at: Tensor, size: int, sigma: float) -> Tensor:
 
 
 def linear_rows(at: Tensor, size: int) -> Tensor:
-    """(len(at), size) weights of linear interpolation at the places `at`, in voxels; beyond the ends the end's value."""
+    """(len(at), size) weights of linear interpolation at the places `at`, in voxels, the ends' values beyond them."""
     distance = (at.clamp(0, size - 1)[:, None] - torch.arange(size, dtype=torch.float32)).abs()
     return (1 - distance).clamp(min=0)
 
@@ -46,7 +46,8 @@ def thick_slices(size: int, thickness: float, phase: float) -> Tensor:
 
 def along(matrix: Tensor, image_DHW: Tensor, axis: int) -> Tensor:
     """Apply a matrix along an axis."""
-    return torch.tensordot(matrix, image_DHW, dims=([1], [axis])).movedim(0, axis)
+    moved: Tensor = torch.tensordot(matrix, image_DHW, dims=([1], [axis])).movedim(0, axis)
+    return moved
 
 
 def scanned(
