@@ -39,7 +39,9 @@ def changed(content: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     """`content` with `changes` merged in, section by section."""
     merged = dict(content)
     for key, value in changes.items():
-        merged[key] = changed(merged[key], value) if isinstance(value, dict) and key in merged else value
+        merged[key] = (
+            changed(merged[key], value) if isinstance(value, dict) and isinstance(merged.get(key), dict) else value
+        )
     return merged
 
 
