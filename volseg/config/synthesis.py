@@ -57,7 +57,7 @@ class SynthesisConfig(Section):
 
     share: Probability = 1.0
     """Share of patches that are synthetic; the others are of real images, where cases have one."""
-    structures: Annotated[tuple[StructureConfig, ...], Field(min_length=1)]
+    structures: Annotated[tuple[StructureConfig, ...], Field(min_length=1, max_length=255)]
     """Every value that the label maps hold."""
 
     contrasts: tuple[ContrastConfig, ...] = ()

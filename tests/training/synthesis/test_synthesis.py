@@ -13,20 +13,27 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tests.tiny import tiny_recipe
+import volseg
+from tests.tiny import blob_case, tiny_recipe, write_dataset
 from volseg.config import AugmentationConfig, Recipe, SynthesisConfig
 from volseg.datasets.cases import load_dataset
 from volseg.errors import InputError, RecipeError, UsageError
 from volseg.labels.read import load_label_map
 from volseg.training.cache import CaseCache
+from volseg.training.checkpoint import LAST, load_checkpoint, save_checkpoint
+from volseg.training.loop import Trainer
+from volseg.training.pack import pack_run
+from volseg.training.run import Budget, train_fold
 from volseg.training.sampling import Place
 from volseg.training.synthesis.artefacts import distorted
 from volseg.training.synthesis.image import Synthesis, interpolated, nearest
 from volseg.training.synthesis.intensities import draw_intensities
 from volseg.training.synthesis.maps import LabelMap, map_case
-from volseg.training.synthesis.mixture import MixedSampler
+from volseg.training.synthesis.mixture import MixedPatches, MixedSampler
 from volseg.training.synthesis.resolution import scanned, thick_slices
 from volseg.training.synthesis.view import cut_view
+from volseg.training.synthesis.whole import synthetic_scan
+from volseg.training.trained_on import describe_training
 
 GEOMETRY: dict[str, Any] = {name: 0.0 for name in AugmentationConfig.model_fields if name.endswith("_probability")}
 #: 7 and 8 are one structure, left and right; 5 is on no side and trained as nothing, 3 is around it.
@@ -367,3 +374,85 @@ def test_places_are_of_maps_alone_where_no_case_has_an_image(tmp_path: Path) -> 
 def test_a_synthesis_that_cannot_be_meant_is_refused(changes: dict[str, Any], problem: str) -> None:
     with pytest.raises(RecipeError, match=problem):
         recipe_of(**changes)
+
+
+def test_a_whole_scan_lies_on_its_maps_grid(tmp_path: Path) -> None:
+    """Stored as LIA: where the map has a structure the scan has its value, voxel for voxel."""
+    array = np.zeros((6, 7, 8), int)
+    array[1, 1:5, 2:6], array[4, 2:4, 2:6] = 7, 8
+    affine = np.array([[-1.0, 0, 0, 5], [0, 0, 1, 0], [0, -1, 0, 7], [0, 0, 0, 1]])
+    labels = load_label_map(write_map(tmp_path / "a.nii.gz", array, affine))
+    scan = synthetic_scan(labels, recipe_of(), config_of(), np.random.default_rng(0))
+    np.testing.assert_allclose(scan.geometry.affine, affine)
+    values = [np.unique(scan.array[array == value]) for value in (0, 7, 8)]
+    assert [len(found) for found in values] == [1, 1, 1]
+    assert len(np.unique(np.concatenate(values))) == 3
+
+
+def test_what_a_model_was_trained_on_is_what_its_images_stand_for(tmp_path: Path) -> None:
+    """The maps are of 1 mm; scans of 5 mm aren't refused, as the network saw such."""
+    array = np.zeros((6, 6, 6), int)
+    array[2:4], array[4:5] = 7, 8
+    write_map(tmp_path / "a.nii.gz", array, np.eye(4))
+    (tmp_path / "maps.csv").write_text("label\na.nii.gz\n")
+    (case,) = load_dataset(tmp_path / "maps.csv")
+    recipe = recipe_of(scan_spacing_mm=[0.5, 6.0], scan_extent_mm=[80.0, 250.0])
+    found = describe_training([CaseCache(tmp_path, recipe).get(case)], 7, 1.0, recipe.training.synthesis)
+    assert found.spacing_mm == ((0.5, 6.0),) * 3
+    assert found.extent_mm == ((80.0, 250.0),) * 3
+    assert found.volumes_ml == {"Anterior hippocampus": (0.072, 0.072), "Posterior hippocampus": (0.036, 0.036)}
+
+
+def test_a_real_image_is_mixed_in_by_its_share(tmp_path: Path) -> None:
+    """Of patches of a case that has an image, about a third are of that image where the share of made ones is 2/3."""
+    image, label = blob_case(0)
+    write_dataset(tmp_path, {"real": (image, label)})
+    structures = [{"value": 0, "tissue": 0}, *({"value": n, "label": n, "tissue": n} for n in (1, 2))]
+    recipe = recipe_of({"swapped_labels": []}, structures=structures, share=2 / 3)
+    (case,) = load_dataset(tmp_path)
+    found = CaseCache(tmp_path / "cache", recipe).get(case)
+    sampler, patches = MixedSampler([found], recipe, 2 / 3), MixedPatches(recipe, recipe.training.synthesis)
+    places = [sampler(np.random.default_rng(seed)) for seed in range(300)]
+    real = [place for place in places if not isinstance(place.case, LabelMap)]
+    assert 70 <= len(real) <= 130
+    for place in (real[0], next(place for place in places if isinstance(place.case, LabelMap))):
+        made_image, made_labels = patches(place, np.random.default_rng(0))
+        assert made_image.shape == made_labels.shape == (1, 8, 8, 8)
+
+
+def test_it_trains_from_maps_alone_and_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    """Two runs of four steps, one of them in two parts: the same weights to the last bit, and a model that packs."""
+    array = np.zeros((12, 12, 12), int)
+    array[2:5], array[8:10] = 7, 8
+    write_map(tmp_path / "a.nii.gz", array, np.eye(4))
+    (tmp_path / "maps.csv").write_text("label\na.nii.gz\n")
+    cases, recipe = load_dataset(tmp_path / "maps.csv"), recipe_of(spread_range=[1.0, 9.0])
+    report: Any = lambda *_: None  # noqa: E731
+    train_fold(recipe, cases, tmp_path / "whole", None, Budget(steps=4), resume=False, report=report)
+    case = CaseCache(tmp_path, recipe).get(cases[0])
+    (tmp_path / "parts" / "fold_all").mkdir(parents=True)
+    trainer = Trainer(recipe, [case], [], tmp_path / "parts" / "fold_all", report)
+    trainer.progress.total = 4
+    trainer.step(0, 4)
+    trainer.progress.step = 1
+    save_checkpoint(tmp_path / "parts" / "fold_all" / LAST, trainer.state())
+    train_fold(recipe, cases, tmp_path / "parts", None, Budget(steps=4), resume=True, report=report)
+    whole, parts = (load_checkpoint(tmp_path / run / "fold_all" / LAST)["network"] for run in ("whole", "parts"))
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+    pack_run(tmp_path / "whole", tmp_path / "model")
+    assert set(np.unique(volseg.load_model(tmp_path / "model").predict(scan_of(array)).array)) <= {0, 1, 2}
+
+
+def test_label_maps_alone_are_no_validation(tmp_path: Path) -> None:
+    for name in "abcde":
+        write_map(tmp_path / f"{name}.nii.gz", np.full((4, 4, 4), 7), np.eye(4))
+    (tmp_path / "maps.csv").write_text("label\n" + "".join(f"{name}.nii.gz\n" for name in "abcde"))
+    cases = load_dataset(tmp_path / "maps.csv")
+    report: Any = lambda *_: None  # noqa: E731
+    with pytest.raises(UsageError, match=r"fold 0 would validate with label maps alone .*held_out"):
+        train_fold(recipe_of(), cases, tmp_path / "run", 0, Budget(steps=1), resume=False, report=report)
+
+
+def scan_of(array: np.ndarray) -> volseg.Volume:
+    shape = (array.shape[0], array.shape[1], array.shape[2])
+    return volseg.Volume(array.astype(np.float32), volseg.Geometry(shape, np.eye(4)))

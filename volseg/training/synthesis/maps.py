@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -20,6 +21,8 @@ from volseg.volume import LabelVolume
 
 #: Intensities of synthetic images are between these.
 SCALE = (0.0, 255.0)
+#: Stands for a value that no structure has.
+UNKNOWN = 255
 
 
 @dataclass(frozen=True)
@@ -48,9 +51,9 @@ class LabelMap:
     judged: Tensor | None = None
 
 
-def value_table(config: SynthesisConfig) -> np.ndarray:
-    """(65536,) place of each value in `SynthesisConfig.values`; 255: it has none."""
-    table = np.full(65536, 255, np.uint8)
+def value_table(config: SynthesisConfig) -> npt.NDArray[np.uint8]:
+    """(65536,) place of each value in `SynthesisConfig.values`; `UNKNOWN`: it has none."""
+    table = np.full(65536, UNKNOWN, np.uint8)
     table[list(config.values)] = np.arange(len(config.values))
     return table
 
@@ -61,22 +64,34 @@ def trained_labels(config: SynthesisConfig) -> Tensor:
     return torch.tensor([by_value[value] for value in config.values], dtype=torch.int32)
 
 
+def indexed(labels: LabelVolume, config: SynthesisConfig) -> npt.NDArray[np.uint8]:
+    """For each voxel the place of its value in `SynthesisConfig.values`.
+
+    Raises
+    ------
+    InputError
+        Code ``unsupported``: the map holds a value that the recipe's `structures` don't have.
+    """
+    index = value_table(config)[labels.array]
+    if (index == UNKNOWN).any():
+        absent = sorted(set(np.unique(labels.array).tolist()) - set(config.values))
+        raise InputError(
+            f"{labels.source.name}: holds the values {absent}, which the recipe's synthesis.structures don't name",
+            code="unsupported",
+        )
+    return index
+
+
 def label_map(labels: LabelVolume, recipe: Recipe, config: SynthesisConfig) -> LabelMap:
     """A label volume, turned to the recipe's orientation, on its own spacing.
 
     Raises
     ------
     InputError
-        Code ``unsupported``: it holds a value that the recipe's `structures` don't have.
+        As `indexed`.
     """
     axes = model_axes(labels.geometry, recipe)
-    index = value_table(config)[axes.apply(labels.array)]
-    if (index == 255).any():
-        absent = sorted(set(np.unique(labels.array).tolist()) - set(config.values))
-        raise InputError(
-            f"{labels.source.name}: holds the values {absent}, which the recipe's synthesis.structures don't name",
-            code="unsupported",
-        )
+    index = axes.apply(indexed(labels, config))
     box = content_box(index[None])
     inner = torch.from_numpy(np.ascontiguousarray(index[box.slices]))
     trained = trained_labels(config)[inner.long()]
