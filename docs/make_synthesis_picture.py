@@ -14,7 +14,8 @@ from volseg.config import Recipe, load_recipe, recipe_from_dict
 from volseg.datasets.cases import load_dataset
 from volseg.training.sampling import Place
 from volseg.training.synthesis.image import Synthesis
-from volseg.training.synthesis.maps import LabelMap, map_case
+from volseg.training.synthesis.label_map import LabelMap
+from volseg.training.synthesis.maps import map_case
 
 PICTURE = Path(__file__).with_name("synthesis.png")
 RECIPE = Path(__file__).parents[1] / "pipelines" / "brain.yaml"

@@ -131,6 +131,14 @@ def test_csv_with_other_columns(tmp_path: Path, header: str) -> None:
     assert "expected image" in refused(tmp_path / "table.csv")
 
 
+def test_csv_of_label_maps_alone(tmp_path: Path) -> None:
+    (tmp_path / "a.nii.gz").touch()
+    (tmp_path / "b.nii.gz").touch()
+    (tmp_path / "table.csv").write_text("label,case\na.nii.gz,first\nb.nii.gz,\n")
+    found = {case.name: (case.images, case.label.name) for case in load_dataset(tmp_path / "table.csv")}
+    assert found == {"first": ((), "a.nii.gz"), "b": ((), "b.nii.gz")}
+
+
 @pytest.mark.parametrize("row", ["a.nii", "a.nii,", ",m.nii", "a.nii,m.nii,more"])
 def test_csv_with_a_row_that_is_too_short_or_too_long(tmp_path: Path, row: str) -> None:
     touch(tmp_path, "a.nii", "m.nii")

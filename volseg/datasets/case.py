@@ -19,7 +19,8 @@ class Case:
     name
         Unique in its dataset.
     images
-        One path a channel, or one path of a file that holds all channels. A DICOM series is a folder.
+        One path a channel, or one path of a file that holds all channels. A DICOM series is a folder. None at all: a
+        label map alone.
     label
         Path of the label map, SEG or RTSTRUCT, of the folder that holds it, or of a folder of masks.
     patient

@@ -62,7 +62,8 @@ def _csv(path: Path) -> list[Case]:
         (name for name in columns if re.fullmatch(r"image(_?\d+)?", name)),
         key=lambda name: int(re.sub(r"\D", "", name) or 0),
     )
-    if "label" not in columns:
+    # A table of label maps alone has no column that might be meant as the image.
+    if "label" not in columns or not (images or set(columns) <= {"label", "case", "patient"}):
         raise UsageError(
             f"{path}: columns are {_columns(rows)}; expected image (or image_0, image_1, ...) and"
             " label, case where file names aren't unique, and patient where some have several scans"
@@ -155,7 +156,8 @@ def load_dataset(path: Path) -> tuple[Case, ...]:
           or ``x/x_t1.nii.gz``, ``_t1ce``, ``_t2``, ``_flair`` and ``_seg`` (up to 2021);
         - a CSV with the columns ``image`` (or ``image_0``, ``image_1``, ...), ``label`` and, if wanted, ``case`` and
           ``patient`` (all scans of a patient are in one fold), its paths relative to itself. Its images may be folders
-          of a DICOM series, its labels SEG or RTSTRUCT files, folders of one, or folders of masks.
+          of a DICOM series, its labels SEG or RTSTRUCT files, folders of one, or folders of masks. Without ``image``
+          its rows are label maps alone, which images are made of.
 
     Raises
     ------

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -16,10 +15,8 @@ from volseg.datasets.images import load_images
 from volseg.errors import InputError
 from volseg.labels.read import check_values, is_label_map, load_labels, load_labels_as
 from volseg.preprocess import Prepared, prepare, prepare_labels
+from volseg.training.synthesis.label_map import LabelMap
 from volseg.volume import LabelVolume, Volume
-
-if TYPE_CHECKING:
-    from volseg.training.synthesis.maps import LabelMap
 
 #: Indices of this many voxels are kept a label: those of a whole liver would take as much memory as its scan.
 MANY = 10_000

@@ -28,7 +28,8 @@ from volseg.training.sampling import Place
 from volseg.training.synthesis.artefacts import distorted
 from volseg.training.synthesis.image import Synthesis, interpolated, nearest
 from volseg.training.synthesis.intensities import draw_intensities
-from volseg.training.synthesis.maps import LabelMap, map_case
+from volseg.training.synthesis.label_map import LabelMap
+from volseg.training.synthesis.maps import map_case
 from volseg.training.synthesis.mixture import MixedPatches, MixedSampler
 from volseg.training.synthesis.resolution import scanned, thick_slices
 from volseg.training.synthesis.view import cut_view

@@ -14,7 +14,8 @@ from volseg.preprocess.intensity import normalise
 from volseg.training.sampling import Place
 from volseg.training.synthesis.artefacts import distorted, normal
 from volseg.training.synthesis.intensities import draw_intensities
-from volseg.training.synthesis.maps import LabelMap, trained_labels
+from volseg.training.synthesis.label_map import LabelMap
+from volseg.training.synthesis.maps import trained_labels
 from volseg.training.synthesis.resolution import scanned
 from volseg.training.synthesis.view import View, cut_view, shown, stripped
 from volseg.training.warp import Warp, coordinates, draw_warp

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -17,38 +15,13 @@ from volseg.labels.read import load_label_map
 from volseg.preprocess import Prepared, model_shape
 from volseg.preprocess.grid import content_box, model_axes
 from volseg.training.dataset import TrainingCase, some_voxels
+from volseg.training.synthesis.label_map import LabelMap
 from volseg.volume import LabelVolume
 
 #: Intensities of synthetic images are between these.
 SCALE = (0.0, 255.0)
 #: Stands for a value that no structure has.
 UNKNOWN = 255
-
-
-@dataclass(frozen=True)
-class LabelMap:
-    """A label map in memory.
-
-    Attributes
-    ----------
-    name
-        Of its case.
-    labels_DHW
-        (D, H, W) uint8: for each voxel the place of its value in `SynthesisConfig.values`. Background around the head
-        is cut off.
-    spacing_mm
-        Of its voxels along D, H, W.
-    foreground
-        For each label of the recipe that occurs, by value: (N, 3) indices of voxels, of many a random choice.
-    judged
-        None: every voxel of a map is.
-    """
-
-    name: str
-    labels_DHW: Tensor
-    spacing_mm: tuple[float, float, float]
-    foreground: dict[int, Tensor]
-    judged: Tensor | None = None
 
 
 def value_table(config: SynthesisConfig) -> npt.NDArray[np.uint8]:

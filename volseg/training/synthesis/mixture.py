@@ -12,7 +12,7 @@ from volseg.training.augment import Augmentation
 from volseg.training.dataset import TrainingCase
 from volseg.training.sampling import Place, Sampler
 from volseg.training.synthesis.image import Synthesis
-from volseg.training.synthesis.maps import LabelMap
+from volseg.training.synthesis.label_map import LabelMap
 
 
 class MixedSampler:
