@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from volseg.datasets.cases import Case
-from volseg.errors import GeometryError
+from volseg.errors import GeometryError, UsageError
 from volseg.loaders import load
 from volseg.volume import Volume
 
@@ -33,7 +33,13 @@ def load_images(case: Case, names: Sequence[str] | None = None) -> Volume:
         Code ``grid-mismatch``: the channels don't lie on one grid.
     RefusalError
         No image is called so, or one can't be read.
+    UsageError
+        The case is a label map alone.
     """
+    if not case.images:
+        raise UsageError(
+            f"case {case.name} has no image: label maps alone are for a recipe that has a training.synthesis"
+        )
     paths = case.images if names is None else case.images_of(names)
     first, *others = [load(path) for path in paths]
     for path, other in zip(paths[1:], others, strict=True):

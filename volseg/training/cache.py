@@ -23,7 +23,6 @@ from torch import Tensor
 import volseg
 from volseg.config import Recipe
 from volseg.datasets.cases import Case
-from volseg.errors import UsageError
 from volseg.files import write_atomically
 from volseg.geometry import AxisMap, Geometry
 from volseg.loaders.layouts import MASKS
@@ -102,11 +101,7 @@ class CaseCache:
             As `prepare_case`.
         """
         synthesis = self.recipe.training.synthesis
-        if not case.images:
-            if synthesis is None:
-                raise UsageError(
-                    f"case {case.name} has no image: label maps alone are for a recipe with training.synthesis"
-                )
+        if synthesis is not None and not case.images:
             return map_case(case, self.recipe, synthesis)
         found = self._get(case)
         if synthesis is None:
