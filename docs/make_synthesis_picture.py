@@ -77,7 +77,7 @@ def main() -> None:
     assert recipe.training.synthesis is not None
     case = map_case(load_dataset(Path(sys.argv[1]))[0], recipe, recipe.training.synthesis)
     assert case.label_map is not None
-    tiles = {title: (part, {}) for title, part in PARTS.items()}
+    tiles: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {title: (part, {}) for title, part in PARTS.items()}
     tiles |= {title: ({"seed": 3}, geometry) for title, geometry in GEOMETRY.items()}
     figure, axes = plt.subplots(4, 4, figsize=(9, 9.6))
     colours = np.zeros((256, 3))

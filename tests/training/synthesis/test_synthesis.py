@@ -177,7 +177,7 @@ def test_the_same_seed_makes_the_same_image_and_another_another(first: int, seco
 
 @given(st.integers(0, 10**6))
 def test_every_part_together_gives_finite_images_and_known_labels(seed: int) -> None:
-    everything = {name: 1.0 for name in PLAIN if name.endswith("_probability")}
+    everything: dict[str, Any] = {name: 1.0 for name in PLAIN if name.endswith("_probability")}
     geometry = {
         "rotation_probability": 1.0,
         "scaling_probability": 1.0,
@@ -290,7 +290,7 @@ def test_ghosts_are_copies_at_a_distance() -> None:
 
 
 def write_map(path: Path, array: np.ndarray, affine: np.ndarray) -> Path:
-    nib.save(nib.Nifti1Image(array.astype(np.uint16), affine), path)  # type: ignore[no-untyped-call]
+    nib.save(nib.Nifti1Image(array.astype(np.uint16), affine), path)
     return path
 
 
@@ -410,6 +410,7 @@ def test_a_real_image_is_mixed_in_by_its_share(tmp_path: Path) -> None:
     write_dataset(tmp_path, {"real": (image, label)})
     structures = [{"value": 0, "tissue": 0}, *({"value": n, "label": n, "tissue": n} for n in (1, 2))]
     recipe = recipe_of({"swapped_labels": []}, structures=structures, share=2 / 3)
+    assert recipe.training.synthesis is not None
     (case,) = load_dataset(tmp_path)
     found = CaseCache(tmp_path / "cache", recipe).get(case)
     sampler, patches = MixedSampler([found], recipe, 2 / 3), MixedPatches(recipe, recipe.training.synthesis)
