@@ -42,10 +42,11 @@ class ContrastConfig(Section):
     name: str
     """Name for people."""
     weight: Positive
-    """How often it is drawn, in proportion to the other contrasts and to `free_weight`."""
+    """Weight with which it is drawn, in proportion to the other contrasts and to `free_weight`."""
     priors: tuple[Prior | None, ...]
-    """For each kind of tissue, from 0 on: mean and spread of its mean, mean and spread of its standard deviation, on a
-    scale of 0 to 255. null: it is drawn freely."""
+    """Four numbers for each kind of tissue, from 0 on: mean and spread of its mean, mean and spread of its standard
+    deviation, on a scale of 0 to 255. null: it is drawn freely.
+    """
 
 
 class SynthesisConfig(Section):
@@ -63,30 +64,30 @@ class SynthesisConfig(Section):
     contrasts: tuple[ContrastConfig, ...] = ()
     """Contrasts whose intensities are known."""
     free_weight: NonNegative = 1.0
-    """How often every tissue's intensity is drawn freely instead: no contrast that a scanner makes."""
+    """Weight with which every tissue's intensity is drawn freely instead: no contrast that a scanner makes."""
     mean_range: Span = (0.0, 255.0)
     """Smallest and largest mean of a tissue that is drawn freely."""
     spread_range: Span = (0.0, 25.0)
     """Smallest and largest standard deviation of its voxels."""
     dark_background_probability: Probability = 0.7
-    """Of a background that is nearly black, as air is; else it is drawn like any tissue."""
+    """Probability of a background that is nearly black, as air is; else it is drawn like any tissue."""
 
     stripped_probability: Probability = 0.2
-    """Of a head without what isn't brain, as tools that strip skulls leave it."""
+    """Probability of a head without what isn't brain, as tools that strip skulls leave it."""
     kept_fluid_probability: Probability = 0.5
-    """Of a stripped head that keeps its fluid, the values of `fluid`."""
+    """Probability that a stripped head keeps its fluid, the values of `fluid`."""
     fluid: tuple[Value, ...] = ()
     """Values that are around the brain and trained as background."""
 
     blur_mm: Span = (0.3, 0.8)
     """Smallest and largest standard deviation of the Gaussian that blurs every image, along each axis."""
     thick_probability: Probability = 0.5
-    """Of thick slices, along an axis that is drawn."""
+    """Probability of thick slices, along an axis that is drawn."""
     thickness_mm: Factors = (2.0, 7.0)
     """Thinnest and thickest slice, one behind the other without a gap."""
 
     bias_probability: Probability = 0.8
-    """Of a smooth change of brightness, as a coil's sensitivity makes it."""
+    """Probability of a smooth change of brightness, as a coil's sensitivity makes it."""
     bias_strength: NonNegative = 0.5
     """Largest logarithm of its factor."""
     bias_spacing_mm: Positive = 70.0
@@ -95,18 +96,18 @@ class SynthesisConfig(Section):
     """Standard deviation of the logarithm of the exponent that bends the intensities."""
 
     ghost_probability: Probability = 0.1
-    """Of ghosts, as motion during the scan makes them: fainter copies, displaced along an axis."""
+    """Probability of ghosts, as motion during the scan makes them: fainter copies, displaced along an axis."""
     ghost_strength: Probability = 0.15
     """Largest share of a ghost in the image."""
     noise_probability: Probability = 0.8
-    """Of noise."""
+    """Probability of noise."""
     noise_std: NonNegative = 0.04
     """Largest standard deviation of the noise, as a share of the image's range."""
     rician_probability: Probability = 0.5
-    """Of noise that is that of a magnitude image (Rician); else it is Gaussian."""
+    """Probability that the noise is that of a magnitude image (Rician); else it is Gaussian."""
 
     cut_probability: Probability = 0.25
-    """Of a field of view that ends inside the patch."""
+    """Probability of a field of view that ends inside the patch."""
     cut_share: Probability = 0.4
     """Largest share of an axis that is cut off, at either end."""
     scan_scale: Factors = (0.7, 1.4)

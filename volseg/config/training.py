@@ -92,7 +92,7 @@ class TrainingConfig(Section):
     augmentation: AugmentationConfig = AugmentationConfig()
     """Random changes to the patches."""
     synthesis: SynthesisConfig | None = None
-    """How images are made of label maps; the cases' own images alone unless given."""
+    """Synthesis of images from label maps; the cases' own images alone unless given."""
 
     @model_validator(mode="before")
     @classmethod

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import volseg
-from tests.tiny import blob_case, tiny_recipe, write_dataset
+from tests.helpers.tiny import blob_case, tiny_recipe, write_dataset
 from volseg.config import AugmentationConfig, Recipe, SynthesisConfig
 from volseg.datasets.cases import load_dataset
 from volseg.errors import InputError, RecipeError, UsageError

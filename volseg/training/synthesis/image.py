@@ -31,7 +31,7 @@ class Synthesis:
     recipe
         Window, spacing, geometric changes and intensity.
     config
-        How images are made.
+        Ranges and probabilities of the images.
     """
 
     def __init__(self, recipe: Recipe, config: SynthesisConfig) -> None:
@@ -99,7 +99,7 @@ def places(
     Parameters
     ----------
     warp
-        Of the window, in the model's voxels.
+        Warp of the window, in the model's voxels.
     start
         First voxel of the window in the map; the window is as long in millimetres on both grids.
     map_mm, model_mm

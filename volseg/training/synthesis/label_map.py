@@ -14,16 +14,16 @@ class LabelMap:
     Attributes
     ----------
     name
-        Of its case.
+        Name of its case.
     labels_DHW
         (D, H, W) uint8: for each voxel the place of its value in `SynthesisConfig.values`. Background around the head
         is cut off.
     spacing_mm
-        Of its voxels along D, H, W.
+        Spacing of its voxels along D, H, W.
     foreground
-        For each label of the recipe that occurs, by value: (N, 3) indices of voxels, of many a random choice.
+        Indices (N, 3) of the voxels of each label of the recipe that occurs, by value; of many a random choice.
     judged
-        None: every voxel of a map is.
+        Always None: every voxel of a map is judged.
     """
 
     name: str

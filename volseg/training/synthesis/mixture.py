@@ -25,7 +25,7 @@ class MixedSampler:
     recipe
         Window, and how places are chosen.
     share
-        Of places in label maps.
+        Share of places in label maps.
     """
 
     def __init__(self, cases: Sequence[TrainingCase], recipe: Recipe, share: float) -> None:
@@ -45,7 +45,7 @@ class MixedPatches:
     Parameters
     ----------
     recipe, config
-        As `Synthesis` takes them.
+        Recipe and ranges, as for `Synthesis`.
     """
 
     def __init__(self, recipe: Recipe, config: SynthesisConfig) -> None:

@@ -33,9 +33,9 @@ def thick_slices(size: int, thickness: float, phase: float) -> Tensor:
     size
         Voxels of the axis.
     thickness
-        Of a slice, at least 1.
+        Thickness of a slice, at least 1.
     phase
-        Where the first slice's centre is, as a share of its thickness, from 0 to 1.
+        Place of the first slice's centre, as a share of its thickness, from 0 to 1.
     """
     count = max(1, int((size - phase * thickness) // thickness) + 1)
     centres = phase * thickness + torch.arange(count) * thickness

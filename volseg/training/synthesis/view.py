@@ -29,7 +29,7 @@ def stripped(
     config
         Probabilities.
     rng
-        What is drawn from.
+        Generator that is drawn from.
     """
     if rng.random() >= config.stripped_probability:
         return None

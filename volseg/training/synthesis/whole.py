@@ -29,7 +29,7 @@ def synthetic_scan(labels: LabelVolume, recipe: Recipe, config: SynthesisConfig,
     config
         Contrasts, resolution and artefacts.
     rng
-        What is drawn from.
+        Generator that is drawn from.
 
     Raises
     ------
