@@ -298,3 +298,23 @@ def test_a_header_of_segments_that_is_odd_still_gives_values(tmp_path: Path) -> 
     path.write_bytes(path.read_bytes().replace(b"Color:=1 0.5 0", b"Color:=red 0.50"))
     labels = load_labels(path, scan_on()).labels
     assert [(label.value, label.name) for label in labels] == [(1, "one"), (2, "label 2")]
+
+
+@pytest.mark.parametrize("orientation", ["RAS", "LAS", "PSL"])
+def test_a_converter_s_label_of_an_oblique_series(tmp_path: Path, orientation: str) -> None:
+    """Converters turn a series' axes and round its positions; half a voxel is another place."""
+    (tmp_path / "series").mkdir()
+    series = write_series(tmp_path / "series", SHAPE, (0.8, 0.6, 0.0, -0.6, 0.8, 0.0))
+    image, mask = image_of(series), mask_of(SHAPE)
+    for share, taken in ((0.0, True), (0.01, True), (0.5, False)):
+        affine = image.geometry.affine.copy()
+        affine[:3, 3] += share * affine[:3, 0]
+        nibabel.save(stored_as(mask, affine, orientation), tmp_path / "m.nii.gz")
+        if taken:
+            labels = load_labels(tmp_path / "m.nii.gz", image)
+            assert np.array_equal(labels.array, mask)
+            assert labels.geometry is image.geometry
+            assert ("apart from the image's" in notes_of(labels)) == (share > 0)
+        else:
+            with pytest.raises(GeometryError, match="not on the grid of its image"):
+                load_labels(tmp_path / "m.nii.gz", image)
