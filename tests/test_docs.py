@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from volseg.errors import CODES
+from volseg.export.outputs import named
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [
@@ -72,3 +73,8 @@ def test_links_lead_somewhere(page: Path) -> None:
     links = re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text(encoding="utf-8"))
     local = [link for link in links if not link.startswith(("http://", "https://"))]
     assert [link for link in local if not (page.parent / link).exists()] == []
+
+
+def test_the_formats_are_those_of_the_code() -> None:
+    files = {name.strip("`"): file.strip("`") for name, file, *_ in rows("formats.md")}
+    assert files == {name: output.files for name, output in named().items()}

@@ -16,6 +16,9 @@ from volseg.results import (
     COLOURS,
     LABEL_MAP,
     MAPS,
+    MESH_GLB,
+    MESH_PLY,
+    MESHES,
     METAIMAGE,
     NIFTI,
     NRRD,
@@ -166,12 +169,15 @@ class MaskFormat(Format):
         Endings of file names that choose it in `volseg.save`, in small letters.
     of_scans
         Whether it holds scans as well: its module has ``write_scan(volume, path) -> notes``.
+    readable
+        Whether its files can be read as masks again; meshes can't.
     keywords
         Arguments by name for the module's ``write``, where a module writes several formats.
     """
 
     endings: tuple[str, ...] = ()
     of_scans: bool = False
+    readable: bool = True
     keywords: Mapping[str, str] = field(default_factory=dict)
 
     def save(self, mask: LabelVolume, path: Path) -> tuple[str, ...]:
@@ -213,6 +219,9 @@ OUTPUTS: tuple[Output, ...] = (
     ),
     MaskFormat("nrrd", NRRD, "nrrd", endings=(".nrrd",), of_scans=True),
     MaskFormat("metaimage", METAIMAGE, "metaimage", endings=(".mha",), of_scans=True),
+    MaskFormat("ply", MESH_PLY, "mesh", endings=(".ply",), keywords={"kind": "ply"}, readable=False),
+    MaskFormat("glb", MESH_GLB, "mesh", endings=(".glb",), keywords={"kind": "glb"}, readable=False),
+    Format("stl", f"{MESHES}/*.stl", "mesh"),
     Format("csv", TABLE, "table"),
     Format("colours", COLOURS, "colours"),
     # It refers to the SEG, which is there by then.

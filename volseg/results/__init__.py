@@ -15,6 +15,8 @@ NRRD, METAIMAGE = "mask.seg.nrrd", "mask.mha"
 MASKS = (NIFTI, NRRD, METAIMAGE, LABEL_MAP, SEG, RTSTRUCT, RTSTRUCT_XOR)
 #: Volumes of the labels and what their voxels hold: for spreadsheets, and as a DICOM report.
 TABLE, REPORT = "volumes.csv", "report.sr.dcm"
+#: Surfaces: of all labels in their colours, and a folder with a file a label.
+MESH_PLY, MESH_GLB, MESHES = "mesh.ply", "mesh.glb", "meshes"
 #: Tables of the labels' colours; the second part of the name says whose.
 COLOURS = "colours.*"
 #: Picture of the mask over the scan.
