@@ -114,7 +114,7 @@ def _quads(padded: Mask, axis: int) -> npt.NDArray[np.int64]:
     first[(axis + 1) % 3] = second[(axis + 2) % 3] = 1
     ring = np.array([0 * first, first, first + second, second])
     quads = corner[:, None] + ring
-    return np.where(leaving[:, None, None], quads, quads[:, ::-1])
+    return np.asarray(np.where(leaving[:, None, None], quads, quads[:, ::-1]))
 
 
 def _neighbours(triangles: Triangles, count: int) -> sparse.csr_array:
