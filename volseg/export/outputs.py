@@ -28,6 +28,7 @@ from volseg.results import (
     RTSTRUCT,
     RTSTRUCT_XOR,
     SEG,
+    SUMMARY,
     TABLE,
 )
 
@@ -226,6 +227,7 @@ OUTPUTS: tuple[Output, ...] = (
     Format("colours", COLOURS, "colours"),
     # It refers to the SEG, which is there by then.
     Format("sr", REPORT, "dicom_sr"),
+    Format("sc", SUMMARY, "dicom_sc"),
     Output("probabilities", f"{MAPS}/*.nii.gz", "maps", option=("probabilities", "entropy")),
     Output("preview", PREVIEW, "preview", option=("preview",), by_default=True),
 )

@@ -99,18 +99,26 @@ def write_preview(volume: Volume, mask: LabelVolume, path: Path) -> None:
     difference = volume.geometry.difference(mask.geometry)
     if difference is not None:
         raise GeometryError(f"the mask isn't on the scan's grid: {difference}", code="grid-mismatch", path=path)
+    write_atomically(path, png(_page(volume, mask)))
+
+
+def preview_pixels(volume: Volume, mask: LabelVolume) -> npt.NDArray[np.uint8]:
+    """The picture that `write_preview` writes, of a mask on the scan's grid: [row, column, red green blue]."""
+    return np.asarray(_page(volume, mask))
+
+
+def _page(volume: Volume, mask: LabelVolume) -> Image.Image:
     axes = AxisMap.between(volume.geometry.orientation, SHOWN)
     scan, values = axes.apply(volume.array_CIJK[0]), axes.apply(mask.array)
     geometry = volume.geometry.turned(axes)
     counts = dict(mask.voxel_counts())
-    page = draw(
+    return draw(
         cut(scan, values, geometry, focus(values, geometry, counts)),
         grey_window(scan, volume.source.modality),
         {label.value: label.colour for label in mask.labels},
         legend(mask.labels, counts, geometry.voxel_volume_ml),
         (volume.source.name + ("" if any(counts.values()) else "  (empty mask)"), _grid(geometry)),
     )
-    write_atomically(path, png(page))
 
 
 def _grid(geometry: Geometry) -> str:

@@ -21,6 +21,8 @@ MESH_PLY, MESH_GLB, MESHES = "mesh.ply", "mesh.glb", "meshes"
 COLOURS = "colours.*"
 #: Picture of the mask over the scan.
 PREVIEW = "preview.png"
+#: The same as a DICOM image, which every PACS shows.
+SUMMARY = "summary.sc.dcm"
 #: Folder of the maps of probabilities and entropy.
 MAPS = "probabilities"
 #: Folder of the copy of a series that ``--repair-uids`` makes.
