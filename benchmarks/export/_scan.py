@@ -64,14 +64,12 @@ def write_ct(folder: Path, shape: tuple[int, int, int]) -> None:
         pydicom.dcmwrite(folder / f"{k:04}.dcm", image, enforce_file_format=True)
 
 
-def segmented(folder: Path, voxels: npt.NDArray[np.uint8] | None = None) -> LabelVolume:
-    """The series in a folder with its 118 structures; `voxels` are these, where they were made before."""
+def segmented(folder: Path) -> LabelVolume:
+    """The series in a folder with its 118 structures."""
     scan = load(folder)
     code = Code(value="91723000", scheme="SCT", meaning="Anatomical Structure")
     labels = tuple(
         Label(value=value, name=f"structure {value}", colour=(value, 255 - value, 90), code=code)
         for value in range(1, LABELS + 1)
     )
-    return LabelVolume(
-        structures(scan.geometry.shape) if voxels is None else voxels, scan.geometry, labels, scan.source, "benchmark 1"
-    )
+    return LabelVolume(structures(scan.geometry.shape), scan.geometry, labels, scan.source, "benchmark 1")

@@ -397,3 +397,9 @@ def test_segments_overlap_where_labels_do(
 def _dicom(mask: LabelVolume) -> DicomSource:
     assert mask.source.dicom is not None
     return mask.source.dicom
+
+
+def test_how_an_array_lies_in_memory_changes_nothing(mask: LabelVolume, tmp_path: Path) -> None:
+    for number, order in enumerate((np.ascontiguousarray, np.asfortranarray)):
+        dicom_seg.write(mask.mapped(order), tmp_path / f"{number}.dcm")
+    assert without_times(tmp_path / "0.dcm") == without_times(tmp_path / "1.dcm")

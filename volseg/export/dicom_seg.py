@@ -67,6 +67,8 @@ def write(mask: LabelVolume, path: Path, *, kind: Kind = "binary") -> tuple[str,
     if not mask.labels:
         raise ExportError("a SEG needs at least one label", code="format", path=path)
     check_declared(mask, path)
+    # Slice by slice in memory, as they are read from here on: else each pixel of a slice costs a cache line.
+    mask = mask.mapped(np.asfortranarray)
     notes = complete_identity(headers[0])
     try:
         uids = Uids(mask, "seg", kind)
