@@ -46,7 +46,7 @@ check: install  ## ruff and mypy
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
 
-# A process a core, and no more than memory is likely to hold; a process that has nothing left takes tests from another.
+# A process a core, and no more than memory is likely to hold; a file's tests stay in one, which makes its fixtures once.
 PARALLEL := --numprocesses logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
 test: check  ## check, and every test that needs Python alone

@@ -59,9 +59,8 @@ def lay_out() -> None:
 def main() -> int:
     """Make the site; the exit code is that of the maker, which fails on a link that leads nowhere."""
     lay_out()
-    return subprocess.run(
-        [sys.executable, "-m", "zensical", "build", "--clean", "--strict"], cwd=ROOT, check=False
-    ).returncode
+    command = [sys.executable, "-m", "zensical", "build", "--clean", "--strict"]
+    return subprocess.run(command, cwd=ROOT, check=False).returncode
 
 
 if __name__ == "__main__":
