@@ -11,7 +11,7 @@ PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13; do \
 BENCHMARKS := $(filter-out benchmarks/_% benchmarks/record_% benchmarks/fuzz_% benchmarks/gpu_%,$(sort $(wildcard benchmarks/*.py)))
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo check test test-fast test-readers docs wheel nightly bench gpu-check fuzz peers nnunet-peers \
+.PHONY: help install demo check test test-fast coverage test-readers docs wheel nightly bench gpu-check fuzz peers nnunet-peers \
 	nnunet-compare totalsegmentator-peers training-cv training-curves training-steps clean
 
 help:  ## list the targets
@@ -54,6 +54,9 @@ test: check  ## check, and every test that needs Python alone
 
 test-fast: install  ## the tests that take less than 5 seconds each, for the loop while working
 	$(RUN) -m pytest $(PARALLEL) -m "not readers and not slow"
+
+coverage: install  ## every test that needs Python alone, and the share of lines that they run; its floor is in pyproject.toml
+	$(RUN) -m pytest $(PARALLEL) -m "not readers" --cov --cov-report=term:skip-covered
 
 test-readers: install  ## tests against other people's readers, installed from Debian
 	bash .ci/readers

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,13 @@ def test_every_page_is_there(site: Path, root: Path) -> None:
     pages = {path.stem for path in (root / "docs").glob("*.md")} | {"api"}
     assert {path.stem for path in (site / "docs").glob("*.html")} == pages
     assert (site / "index.html").is_file()
+
+
+def test_the_menu_has_every_page(root: Path) -> None:
+    (_, *groups) = tomllib.loads((root / "zensical.toml").read_text("utf-8"))["project"]["nav"]
+    listed = [path for group in groups for pages in group.values() for page in pages for path in page.values()]
+    pages = {f"docs/{path.name}" for path in (root / "docs").glob("*.md")} | {"docs/api.md"}
+    assert {path for path in listed if path.startswith("docs/")} == pages
 
 
 def test_no_page_loads_anything_from_another_host(site: Path) -> None:
