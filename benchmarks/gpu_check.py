@@ -155,7 +155,8 @@ def run_losses(folder: Path, device: str, launcher: Sequence[str]) -> list[float
 def joined(device: str) -> bool:
     """A run of one process that torchrun joins to none, against one that nobody launched."""
     recipe = load_recipe(ROOT / "pipelines" / "hippocampus.yaml").model_dump(mode="json")
-    recipe["training"] |= {"held_out": [], "validations": 1, "precision": "fp32"}
+    recipe["training"] |= {"held_out": [], "validations": 1, "precision": "fp32", "batch_size": 1}
+    recipe["network"]["features"] = [8] * len(recipe["network"]["features"])  # launching is what is tried
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
