@@ -34,7 +34,7 @@ from volseg.volume import LabelVolume, Volume
 RECIPE = Path(__file__).parents[2] / "pipelines" / "brain.yaml"
 RESULTS = Path(__file__).with_name("results")
 #: Contrast (None: drawn freely) and slice thickness in mm; 1 is the map's own grid.
-KINDS: tuple[tuple[str | None, float], ...] = (("T1", 1.0), ("T1", 5.0), ("T2", 1.0), ("T2", 5.0), (None, 1.0))
+KINDS: tuple[tuple[str | None, float], ...] = (("T1", 1.0), ("T1", 5.0), ("T2", 5.0), (None, 1.0))
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,8 @@ def test_it_is_small_and_says_what_it_is() -> None:
         folder.weights(fold)
     assert sum(path.stat().st_size for path in (folder.path / "weights").iterdir()) <= 12_000_000
     card = (folder.path / "CARD.md").read_text(encoding="utf-8")
-    assert all(word in card for word in ("Apache-2.0", "SynthSeg", "synthetic", "children", "resection", "CT"))
+    words = ("Apache-2.0", "SynthSeg", "synthetic", "Children", "resections", "CT", "algorithm's")
+    assert [word for word in words if word not in card] == []
     assert not set(folder.manifest.recipe.training.held_out) & set(folder.manifest.trained_on.cases)
 
 
@@ -100,11 +101,3 @@ def test_left_is_left_in_a_real_head_however_it_is_stored(shared_data: Path) -> 
         assert 0.6 < ml[left] / ml[right] < 1.7, left
     assert 600 < sum(ml[value] for value in (2, 3, 41, 42)) < 1500
     assert 5 < ml[10] < 20
-
-
-@pytest.mark.slow
-def test_a_constant_scan_is_no_brain() -> None:
-    """Of nothing it makes no more than crumbs: less than the smallest structure it knows."""
-    values = np.full((90, 100, 90), 300, np.float32)
-    mask = volseg.load_model("brain").predict(volseg.Volume(values, Geometry((90, 100, 90), np.diag([2.0, 2, 2, 1]))))
-    assert np.count_nonzero(mask.array) * 8e-3 < 1

@@ -314,10 +314,10 @@ def test_however_a_map_is_stored_left_is_left(tmp_path: Path) -> None:
     assert first is not None
     assert second is not None
     assert torch.equal(first.labels_DHW, second.labels_DHW)
-    # The head alone is kept: 4 x 4 x 4 voxels.
-    assert tuple(first.labels_DHW.shape) == (4, 4, 4)
-    assert (first.labels_DHW[0] == 3).all()
-    assert first.labels_DHW[3].unique().tolist() == [0, 4]
+    # All of it is kept: windows beside a head hold air, in prediction too.
+    assert tuple(first.labels_DHW.shape) == (6, 7, 8)
+    assert (first.labels_DHW[1, 1:5, 2:6] == 3).all()
+    assert first.labels_DHW[4].unique().tolist() == [0, 4]
 
 
 def test_a_value_that_no_structure_has_is_refused(tmp_path: Path) -> None:

@@ -16,8 +16,7 @@ class LabelMap:
     name
         Name of its case.
     labels_DHW
-        (D, H, W) uint8: for each voxel the place of its value in `SynthesisConfig.values`. Background around the head
-        is cut off.
+        (D, H, W) uint8: for each voxel the place of its value in `SynthesisConfig.values`.
     spacing_mm
         Spacing of its voxels along D, H, W.
     foreground

@@ -13,7 +13,7 @@ from volseg.errors import InputError
 from volseg.geometry import AxisMap
 from volseg.labels.read import load_label_map
 from volseg.preprocess import Prepared, model_shape
-from volseg.preprocess.grid import content_box, model_axes
+from volseg.preprocess.grid import model_axes
 from volseg.training.dataset import TrainingCase, some_voxels
 from volseg.training.synthesis.label_map import LabelMap
 from volseg.volume import LabelVolume
@@ -65,8 +65,7 @@ def label_map(labels: LabelVolume, recipe: Recipe, config: SynthesisConfig) -> L
     """
     axes = model_axes(labels.geometry, recipe)
     index = axes.apply(indexed(labels, config))
-    box = content_box(index[None])
-    inner = torch.from_numpy(np.ascontiguousarray(index[box.slices]))
+    inner = torch.from_numpy(np.ascontiguousarray(index))
     trained = trained_labels(config)[inner.long()]
     found = [int(value) for value in torch.unique(trained) if value]
     d, h, w = labels.geometry.turned(axes).spacing_mm
