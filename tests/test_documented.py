@@ -21,7 +21,7 @@ from tests.helpers.tiny import blob_case, threshold_model, tiny_recipe, write_da
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCKS = [block for page in PAGES for block in blocks(page)]
 #: First words of blocks that are no code.
-PICTURES = {"docs/flow.md": "path", "docs/quality.md": "OUT"}
+PICTURES = {"docs/flow.md": "path", "docs/quality.md": "OUT", "docs/synthesis.md": "label"}
 
 
 def of(*languages: str) -> list[object]:

@@ -47,7 +47,7 @@ def test_it_goes_through_json_both_ways(content: dict[str, Any]) -> None:
     ("changes", "said"),
     [
         ({"fomats": ["nifti"]}, "fomats: no such key"),
-        ({"formats": ["stl"]}, "no format stl; formats are nifti, seg"),
+        ({"formats": ["xyz"]}, "no format xyz; formats are nifti, seg"),
         ({"formats": "nifti"}, "formats: "),
         ({"engine": "steam"}, "engine: .*'auto', 'torch' or 'openvino'"),
         ({"tile_step": 0}, "tile_step: .*above 0"),

@@ -456,8 +456,8 @@ class TestWrongCalls:
             run(study, model, "None")
 
     def test_a_format_that_isn_t_one(self, study: Path, model: Model) -> None:
-        with pytest.raises(UsageError, match="no format stl; formats are nifti, seg"):
-            run(study, model, formats=("nifti", "stl"))
+        with pytest.raises(UsageError, match="no format xyz; formats are nifti, seg"):
+            run(study, model, formats=("nifti", "xyz"))
 
     def test_a_fold_and_a_device_that_aren_t_there(self, study: Path, model: Model) -> None:
         with pytest.raises(UsageError, match="no fold 7; it has 0, 1"):

@@ -50,11 +50,11 @@ def test_help_lists_the_commands(call: Call, flag: str) -> None:
     code, out, err = call(flag)
     commands = [line.split()[0] for line in out.split("Commands:")[1].splitlines() if line.strip()]
     assert (code, err) == (0, "")
-    assert commands == ["inspect", "plan", "train", "predict", "evaluate", "model"]
+    assert commands == ["inspect", "plan", "train", "predict", "evaluate", "convert", "send", "model"]
     assert "Segment 3D medical scans: DICOM or NIfTI in" in out
 
 
-@pytest.mark.parametrize("command", ["inspect", "plan", "train", "predict", "evaluate", "model"])
+@pytest.mark.parametrize("command", ["inspect", "plan", "train", "predict", "evaluate", "convert", "send", "model"])
 def test_every_command_has_help(call: Call, command: str) -> None:
     code, out, err = call(command, "--help")
     assert (code, err) == (0, "")
@@ -64,7 +64,7 @@ def test_every_command_has_help(call: Call, command: str) -> None:
 def test_model_has_its_commands(call: Call) -> None:
     _, out, _ = call("model", "--help")
     commands = [line.split()[0] for line in out.split("Commands:")[1].splitlines() if line.strip()]
-    assert sorted(commands) == ["import-nnunet", "list", "pack", "show"]
+    assert sorted(commands) == ["import-nnunet", "labels", "list", "pack", "show"]
 
 
 def test_no_arguments_shows_help_and_is_a_wrong_call(call: Call) -> None:

@@ -187,7 +187,7 @@ def wrong(*arguments: object, problem: str) -> Any:
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
-        wrong("--format", "stl", problem="no format stl; formats are nifti, seg"),
+        wrong("--format", "xyz", problem="no format xyz; formats are nifti, seg"),
         wrong("--folds", "3", problem="no fold 3; it has all"),
         wrong("--series", "none-such", problem="--series none-such: names no series of the input"),
         wrong("--device", "abacus", problem="device 'abacus' isn't there; this machine has cpu"),

@@ -35,8 +35,10 @@ pytestmark = pytest.mark.slow
 
 PIPELINES = ROOT / "pipelines"
 NAMES = sorted(path.stem for path in PIPELINES.glob("*.yaml"))
-#: Names of the recipes that this page is about; the hippocampus has a model, and tests of its own.
-OURS = [name for name in NAMES if name != "hippocampus"]
+#: Names of the recipes that have a model, and tests of their own.
+BUNDLED = ["hippocampus", "brain"]
+#: Names of those that this page is about.
+OURS = [name for name in NAMES if name not in BUNDLED]
 #: Bytes of the GPUs that nnU-Net's own settings are made for, and more than twice as many.
 GPU = 24 * 10**9
 
@@ -131,7 +133,7 @@ def test_stages_are_those_of_the_planner_s_rules(name: str) -> None:
 def test_every_recipe_is_in_the_readme_with_what_it_costs() -> None:
     """A step's operations and memory as the planner estimates them."""
     text = (PIPELINES / "README.md").read_text(encoding="utf-8")
-    assert re.findall(r"^\| \[(\w+)\.yaml\]\(\1\.yaml\)", text, re.MULTILINE) == ["hippocampus", *OURS]
+    assert re.findall(r"^\| \[(\w+)\.yaml\]\(\1\.yaml\)", text, re.MULTILINE) == [*BUNDLED, *OURS]
     rows = re.findall(r"^\| (\w+) \| ([\d.]+) \| ([\d.]+) \|$", text, re.MULTILINE)
     assert [row[0] for row in rows] == OURS
     for name, operations, size in rows:
@@ -144,7 +146,9 @@ def test_every_recipe_is_in_the_readme_with_what_it_costs() -> None:
 
 def test_every_label_has_a_code(recipe: Recipe) -> None:
     assert all(label.code is not None for label in recipe.labels)
-    assert len({label.colour for label in recipe.labels}) == len(recipe.labels)
+    # FreeSurfer paints both sides of a structure alike.
+    looks = {(label.colour, label.modifier) for label in recipe.labels}
+    assert len(looks) == len(recipe.labels)
 
 
 # CT organs

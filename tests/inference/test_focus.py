@@ -107,5 +107,8 @@ def test_a_model_looks_where_the_coarse_pass_found_something(tmp_path: Path) -> 
     # Windows of 8: whole 14 x 4 x 12; coarse 8 x 3 x 7; fine: 5, 4 and 4 voxels with a margin of 2 on each side.
     assert whole.windows == 14 * 4 * 12
     assert part.windows == 8 * 3 * 7 + 2 * 1 * 1
-    empty = Volume(np.zeros_like(array), volume.geometry)
+    # Two values, neither above the threshold: nothing is found.
+    dark = np.zeros_like(array)
+    dark[0, 0, 0] = -5
+    empty = Volume(dark, volume.geometry)
     assert not Segmenter(model, Options(coarse_to_fine=True)).segment(empty).mask.array.any()

@@ -121,8 +121,9 @@ def test_channels_on_another_grid_and_a_channel_too_few(tmp_path: Path) -> None:
     table = tmp_path / "table.csv"
     table.write_text("case,image,label\nx,imagesTr/x_0000.nii.gz,labelsTr/x.nii.gz\n")
     assert take_fingerprint(table).problems == ()
+    write_nifti(tmp_path / "imagesTr" / "alone.nii.gz", image)
     (tmp_path / "dataset.json").write_text(
-        json.dumps({**content, "training": [{"image": "imagesTr/x_0000.nii.gz", "label": "labelsTr/x.nii.gz"}]})
+        json.dumps({**content, "training": [{"image": "imagesTr/alone.nii.gz", "label": "labelsTr/x.nii.gz"}]})
     )
     assert [p.code for p in take_fingerprint(tmp_path).problems] == ["channels"]
 
@@ -131,7 +132,7 @@ def spoilt(kind: str) -> tuple[Array, Array]:
     image, labels = blob_case(1)
     if kind == "fraction":
         labels = labels.astype(np.float64)
-        labels[0, 0, 0] = 1.0000001
+        labels[0, 0, 0] = 1.1
     elif kind == "unnamed":
         labels[0, 0, 0] = 9
     else:
@@ -142,7 +143,7 @@ def spoilt(kind: str) -> tuple[Array, Array]:
 @pytest.mark.parametrize(
     ("kind", "code", "reason"),
     [
-        ("fraction", "unsupported", "the first is 1.0000001"),
+        ("fraction", "unsupported", "the first is 1.1"),
         ("unnamed", "unsupported", "holds the label values [9], which the dataset doesn't name"),
         ("nan", "not-finite", "1 of 5760 voxels are NaN"),
     ],

@@ -24,6 +24,8 @@ from volseg.training.run import Budget, train_fold
 
 TRAINING = {"batch_size": 1, "validations": 3, "folds": 2, "ema_decay": 0.9}
 
+pytestmark = pytest.mark.slow
+
 #: Forks a process for each attempt, so that torch and what training imports of it late are imported once, and kills it
 #: at a random moment.
 KILLER = """
@@ -32,8 +34,6 @@ from pathlib import Path
 import torch, torch._dynamo, torch.utils.tensorboard
 torch.set_num_threads(1)
 from tests.training.test_resume import train_once
-
-pytestmark = pytest.mark.slow
 
 folder, kills = Path(sys.argv[1]), 0
 

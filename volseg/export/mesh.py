@@ -33,7 +33,7 @@ def write(mask: LabelVolume, path: Path, *, kind: Literal["ply", "glb"], steps: 
     mask
         The segmentation.
     path
-        Where to; its folder exists.
+        Path of the file; its folder exists.
     kind
         Format.
     steps

@@ -80,7 +80,7 @@ def faces(inside: Mask, box: Box, geometry: Geometry) -> Surface:
     inside
         [i, j, k] of the voxels in a box.
     box
-        Where the box lies on the grid.
+        Place of the box on the grid.
     geometry
         The grid.
     """

@@ -18,7 +18,7 @@ class Answer:
     accepted
         Whether it is stored now.
     said
-        Why not.
+        Reason for a refusal.
     later
         Whether another try may be answered otherwise.
     """

@@ -78,7 +78,7 @@ def destination(word: str, file: Path | None) -> Destination:
     Parameters
     ----------
     word
-        What was asked for.
+        Name or address of a destination.
     file
         TOML with a table a destination: ``aet``, ``host`` and ``port``, or ``url``.
 

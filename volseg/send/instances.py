@@ -70,9 +70,9 @@ class Sent:
     Parameters
     ----------
     path
-        What is sent: a folder, or a file.
+        Folder or file that is sent.
     destination
-        Where to, as it calls itself.
+        Name of the destination, as it calls itself.
     """
 
     def __init__(self, path: Path, destination: str) -> None:

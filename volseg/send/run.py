@@ -33,7 +33,7 @@ class Outcome:
     before
         Whether an earlier call sent it.
     said
-        Why it has not.
+        Reason where it has not.
     """
 
     instance: Instance
@@ -54,13 +54,13 @@ def send(
     Parameters
     ----------
     path
-        A file, or a folder such as ``OUT``.
+        File, or folder such as ``OUT``.
     to
-        Where to.
+        Destination of the files.
     pauses_s
         Seconds before each further try: as many tries.
     waiting
-        What hears why another try is needed, and after how many seconds it is made.
+        Listener that hears why another try is needed, and after how many seconds it is made.
 
     Raises
     ------

@@ -28,7 +28,7 @@ class Association:
     destination
         The node.
     instances
-        What is going to be sent: their kinds are what is agreed on.
+        Instances that are going to be sent: their kinds are agreed on.
 
     Raises
     ------
