@@ -24,6 +24,7 @@ from benchmarks._machine import machine
 from benchmarks.export._scan import LABELS, segmented, write_ct
 from volseg.volume import LabelVolume
 
+PROGRAM = (sys.executable, "-m", "benchmarks.export.seg")
 WHO = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -133,17 +134,22 @@ def _processor_seconds() -> float:
     return sum(used.ru_utime + used.ru_stime for used in map(resource.getrusage, WHO))
 
 
-def measure(work: Path, slices: int) -> None:
-    """Make the scan and its mask, run each writer and print a row for it."""
+def prepare(work: Path, slices: int) -> None:
+    """Make the scan and its mask."""
     write_ct(work / "series", (512, 512, slices))
     (work / "mask.pickle").write_bytes(pickle.dumps(segmented(work / "series")))
+
+
+def measure(work: Path, slices: int) -> None:
+    """Make the scan and its mask, run each writer and print a row for it."""
+    # In a process of its own: what a process has held counts for those that it starts.
+    subprocess.run([*PROGRAM, "--prepare", "--slices", str(slices), "--work", work], check=True)
     print(machine("pydicom", "highdicom"))
     print(f"{LABELS} labels, 512 x 512 x {slices}")
     print("| | seconds | of a processor | peak memory, GB | MB | frames |")
     print("| --- | --- | --- | --- | --- | --- |")
     for name in WRITERS:
-        command = [sys.executable, "-m", "benchmarks.export.seg", "--one", name, "--work", str(work)]
-        run = subprocess.run(command, check=True, capture_output=True, text=True)
+        run = subprocess.run([*PROGRAM, "--one", name, "--work", work], check=True, capture_output=True, text=True)
         found = json.loads(run.stdout.splitlines()[-1])
         out = work / f"{name}.dcm"
         frames = pydicom.dcmread(out, stop_before_pixels=True, specific_tags=["NumberOfFrames"]).NumberOfFrames
@@ -157,9 +163,12 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--slices", type=int, default=400)
     parser.add_argument("--work", type=Path)
+    parser.add_argument("--prepare", action="store_true")
     parser.add_argument("--one", choices=WRITERS)
     arguments = parser.parse_args()
-    if arguments.one:
+    if arguments.prepare:
+        prepare(arguments.work, arguments.slices)
+    elif arguments.one:
         one(arguments.one, arguments.work)
     else:
         with tempfile.TemporaryDirectory(dir=arguments.work) as folder:

@@ -30,7 +30,7 @@ from volseg.export.dicom_derived import (
 )
 from volseg.export.dicom_source import check_grid, plane_of, read_headers, reference
 from volseg.export.outlines import outlines
-from volseg.export.regions import check_declared, regions
+from volseg.export.regions import Regions
 from volseg.export.terms import LO_LENGTH, SH_LENGTH, text
 from volseg.files import write_atomically
 from volseg.geometry import Floats
@@ -94,11 +94,11 @@ def write(mask: LabelVolume, path: Path, *, holes: Holes = "keyhole") -> tuple[s
     quiet()
     headers = read_headers(mask, path)
     check_grid(mask, headers, path)
-    check_declared(mask, path)
+    regions = Regions(mask, path)
     notes = complete_identity(headers[0])
     names, changed = _names(mask.labels, path)
     dataset = _structure_set(mask, headers, names, holes)
-    dataset.ROIContourSequence = list(_regions(mask, headers, holes, path))
+    dataset.ROIContourSequence = list(_regions(mask, regions, headers, holes, path))
     dataset.save_as(stream, enforce_file_format=True)
     write_atomically(path, stream.getvalue())
     return (*notes, *changed)
@@ -187,7 +187,9 @@ def _observation(number: int, label: Label, name: str) -> Dataset:
     return item
 
 
-def _regions(mask: LabelVolume, headers: Sequence[Dataset], holes: Holes, path: Path) -> Iterator[Dataset]:
+def _regions(
+    mask: LabelVolume, regions: Regions, headers: Sequence[Dataset], holes: Holes, path: Path
+) -> Iterator[Dataset]:
     dicom = mask.source.dicom
     assert dicom is not None
     planes = []
@@ -196,7 +198,7 @@ def _regions(mask: LabelVolume, headers: Sequence[Dataset], holes: Holes, path: 
         image = _encoded(reference(instance.sop_class_uid, instance.sop_instance_uid, frame))
         planes.append(_Plane(*plane_of(header), _element(_CONTOUR_IMAGES, _element(_ITEM, image))))
     number_format = _number_format(planes, mask.geometry.shape, path)
-    for number, (label, box, inside) in enumerate(regions(mask), start=1):
+    for number, (label, box, inside) in enumerate(regions, start=1):
         item = Dataset()
         item.ROIDisplayColor = list(label.colour)
         item.ReferencedROINumber = number

@@ -15,7 +15,7 @@ from volseg.export.dicom_derived import Uids, complete_identity
 from volseg.export.dicom_multiframe import packed, run_lengths, write_compressed, write_native
 from volseg.export.dicom_seg_header import Slices, add_dimensions, segmentation
 from volseg.export.dicom_source import check_grid, read_headers
-from volseg.export.regions import Mask, check_declared, regions
+from volseg.export.regions import Mask, Regions
 from volseg.loaders.dicom.quiet import quiet
 from volseg.volume import LabelVolume
 
@@ -66,9 +66,9 @@ def write(mask: LabelVolume, path: Path, *, kind: Kind = "binary") -> tuple[str,
     check_grid(mask, headers, path)
     if not mask.labels:
         raise ExportError("a SEG needs at least one label", code="format", path=path)
-    check_declared(mask, path)
     # Slice by slice in memory, as they are read from here on: else each pixel of a slice costs a cache line.
     mask = mask.mapped(np.asfortranarray)
+    regions = Regions(mask, path)
     notes = complete_identity(headers[0])
     try:
         uids = Uids(mask, "seg", kind)
@@ -88,16 +88,16 @@ def write(mask: LabelVolume, path: Path, *, kind: Kind = "binary") -> tuple[str,
         _write_label_map(mask, dataset, slices, path)
         painted = "labels overlap, and a label map has one a voxel: the last of them"
         return (*notes, painted) if mask.layers else notes
-    frames = _write_binary(mask, dataset, slices, path)
+    frames = _write_binary(mask, regions, dataset, slices, path)
     many = f"has {frames} frames, which some viewers take long to open; --format labelmap has one a slice"
     return (*notes, many) if frames > MANY_FRAMES else notes
 
 
-def _write_binary(mask: LabelVolume, dataset: Dataset, slices: Slices, path: Path) -> int:
+def _write_binary(mask: LabelVolume, regions: Regions, dataset: Dataset, slices: Slices, path: Path) -> int:
     """Write a frame for each label and slice, ordered by label, then slice, and return their number."""
     columns, rows, count = mask.geometry.shape
     full = mask.array.size * len(mask.labels) <= 8 * FULL_FRAMES_BYTES
-    occupied = [[*range(count)] if full else places for places in _occupied(mask)]
+    occupied = [[*range(count)] if full else places for places in _occupied(regions)]
     if not any(occupied):
         # An object without frames isn't allowed.
         occupied[0] = [*range(count)]
@@ -106,22 +106,21 @@ def _write_binary(mask: LabelVolume, dataset: Dataset, slices: Slices, path: Pat
     dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 1, 1, 0
     dataset.NumberOfFrames = sum(map(len, occupied))
     frames = [slices.frame(k, segment) for segment, places in enumerate(occupied, start=1) for k in places]
-    write_native(path, dataset, frames, packed(_frames(mask, occupied), rows * columns))
+    write_native(path, dataset, frames, packed(_frames(regions, occupied, (rows, columns)), rows * columns))
     return len(frames)
 
 
-def _occupied(mask: LabelVolume) -> Iterator[list[int]]:
+def _occupied(regions: Regions) -> Iterator[list[int]]:
     """Slices on which each label has a voxel."""
-    for _, box, inside in regions(mask):
+    for _, box, inside in regions:
         yield (box[2].start + np.flatnonzero(inside.any(axis=(0, 1)))).tolist()
 
 
-def _frames(mask: LabelVolume, occupied: Sequence[Sequence[int]]) -> Iterator[Mask]:
+def _frames(regions: Regions, occupied: Sequence[Sequence[int]], shape: tuple[int, int]) -> Iterator[Mask]:
     """Pixels [row, column] of the frames."""
-    columns, rows, _ = mask.geometry.shape
-    for (_, box, inside), places in zip(regions(mask), occupied, strict=True):
+    for (_, box, inside), places in zip(regions, occupied, strict=True):
         for k in places:
-            frame = np.zeros((rows, columns), np.bool_)
+            frame = np.zeros(shape, np.bool_)
             if box[2].start <= k < box[2].stop:
                 frame[box[1], box[0]] = inside[:, :, k - box[2].start].T
             yield frame

@@ -9,6 +9,7 @@ from datetime import datetime
 
 import numpy as np
 from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.tag import Tag
 from pydicom.valuerep import DSfloat
 
 from volseg import __version__
@@ -17,7 +18,7 @@ from volseg.export.dicom_multiframe import element, encoded, item, sequence
 from volseg.export.dicom_source import items, reference
 from volseg.export.terms import text, with_code
 from volseg.geometry import Geometry
-from volseg.volume import Code, DicomSource, Label, LabelVolume
+from volseg.volume import Code, DicomSource, Instance, Label, LabelVolume
 
 _DERIVATION = Code(value="113076", scheme="DCM", meaning="Segmentation")
 _PURPOSE = Code(value="121322", scheme="DCM", meaning="Source image for image processing operation")
@@ -25,7 +26,9 @@ _FAMILY = Code(value="123110", scheme="DCM", meaning="Artificial Intelligence")
 
 _FRAME_CONTENT, _DIMENSION_VALUES = (0x0020, 0x9111), (0x0020, 0x9157)
 _IDENTIFICATION, _SEGMENT_NUMBER = (0x0062, 0x000A), (0x0062, 0x000B)
-_PLANE_POSITION, _POSITION = 0x00209113, 0x00200032
+_PLANE_POSITION, _POSITION = (0x0020, 0x9113), (0x0020, 0x0032)
+_DERIVATION_IMAGE, _SOURCE_IMAGE = (0x0008, 0x9124), (0x0008, 0x2112)
+_SOP_CLASS, _SOP_INSTANCE, _FRAME_NUMBER = (0x0008, 0x1150), (0x0008, 0x1155), (0x0008, 0x1160)
 
 #: What DICOM's numbers from 0 to 65535 stand for, as far below 0 and as wide.
 _LAB_LOWEST, _LAB_RANGE = np.array([0, 128, 128]), np.array([100, 255, 255])
@@ -160,13 +163,13 @@ def add_dimensions(dataset: Dataset, uids: Uids, *, by_segment: bool) -> None:
     """Say what the numbers in each frame's header count: segments, where they do, and places along the slices."""
     organization = uids.of("dimensions")
     dataset.DimensionOrganizationSequence = items(DimensionOrganizationUID=organization)
-    segments = (0x0062000B, 0x0062000A, "Referenced Segment Number")
+    segments = (_SEGMENT_NUMBER, _IDENTIFICATION, "Referenced Segment Number")
     places = (_POSITION, _PLANE_POSITION, "Image Position Patient")
     dataset.DimensionIndexSequence = [
         items(
             DimensionOrganizationUID=organization,
-            DimensionIndexPointer=pointer,
-            FunctionalGroupPointer=group,
+            DimensionIndexPointer=Tag(pointer),
+            FunctionalGroupPointer=Tag(group),
             DimensionDescriptionLabel=label,
         )[0]
         for pointer, group, label in ([segments, places] if by_segment else [places])
@@ -185,19 +188,13 @@ class Slices:
     def __init__(self, mask: LabelVolume, headers: Sequence[Dataset]) -> None:
         dicom = mask.source.dicom
         assert dicom is not None
-        self._derivations, self._positions = [], []
-        for instance, header in zip(dicom.instances, headers, strict=True):
-            frame = None if instance.frame is None else instance.frame + 1
-            image = reference(instance.sop_class_uid, instance.sop_instance_uid, frame)
-            image.SpatialLocationsPreserved = "YES"
-            image.PurposeOfReferenceCodeSequence = [coded(_PURPOSE)]
-            derivation, position = Dataset(), Dataset()
-            derivation.DerivationImageSequence = items(
-                SourceImageSequence=[image], DerivationCodeSequence=[coded(_DERIVATION)]
-            )
-            position.PlanePositionSequence = items(ImagePositionPatient=header.ImagePositionPatient)
-            self._derivations.append(encoded(derivation))
-            self._positions.append(encoded(position))
+        common = Dataset()
+        common.SpatialLocationsPreserved, common.PurposeOfReferenceCodeSequence = "YES", [coded(_PURPOSE)]
+        derived = Dataset()
+        derived.DerivationCodeSequence = [coded(_DERIVATION)]
+        ends = encoded(common), encoded(derived)
+        self._derivations = [_derivation(instance, *ends) for instance in dicom.instances]
+        self._positions = [_position(header) for header in headers]
 
     def frame(self, k: int, segment: int | None = None) -> bytes:
         """The header of a frame on slice `k`, of a segment where a frame has one."""
@@ -207,3 +204,24 @@ class Slices:
         if segment is not None:
             parts.append(sequence(_IDENTIFICATION, element(_SEGMENT_NUMBER, b"US", struct.pack("<H", segment))))
         return item(parts)
+
+
+def _derivation(instance: Instance, common: bytes, derived: bytes) -> bytes:
+    """The sequence that refers to a source image: what differs, then what is the same for all images."""
+    parts = [
+        element(_SOP_CLASS, b"UI", _even(instance.sop_class_uid, "\0")),
+        element(_SOP_INSTANCE, b"UI", _even(instance.sop_instance_uid, "\0")),
+    ]
+    if instance.frame is not None:
+        parts.append(element(_FRAME_NUMBER, b"IS", _even(str(instance.frame + 1))))
+    return sequence(_DERIVATION_IMAGE, sequence(_SOURCE_IMAGE, b"".join([*parts, common])) + derived)
+
+
+def _position(header: Dataset) -> bytes:
+    values = "\\".join(str(value) for value in header.ImagePositionPatient)
+    return sequence(_PLANE_POSITION, element(_POSITION, b"DS", _even(values)))
+
+
+def _even(words: str, filler: str = " ") -> bytes:
+    """A value of even length."""
+    return (words + filler * (len(words) % 2)).encode("ascii")

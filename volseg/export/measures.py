@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from volseg.export.regions import regions
+from volseg.export.regions import Regions
 from volseg.volume import Label, LabelVolume, Volume
 
 
@@ -51,7 +51,7 @@ def measure(mask: LabelVolume, scan: Volume) -> Iterator[Measures]:
         onto straight slices) volumes alone are.
     """
     channel = scan.array_CIJK[0] if scan.geometry.same_grid(mask.geometry) else None
-    for label, box, inside in regions(mask):
+    for label, box, inside in Regions(mask):
         voxels = int(np.count_nonzero(inside))
         values = None
         if channel is not None and voxels:

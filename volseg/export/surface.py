@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from volseg.export.regions import Box, Mask, regions
+from volseg.export.regions import Box, Mask, Regions
 from volseg.geometry import Floats, Geometry
 from volseg.volume import Label, LabelVolume
 
@@ -67,7 +67,7 @@ def surfaces(mask: LabelVolume, steps: int = SMOOTHING) -> Iterator[tuple[Label,
     steps
         Steps of smoothing; 0: the faces of the voxels.
     """
-    for label, box, inside in regions(mask):
+    for label, box, inside in Regions(mask):
         if inside.any():
             yield label, faces(inside, box, mask.geometry).smoothed(steps)
 
