@@ -10,13 +10,9 @@ import numpy as np
 from pydicom.dataset import Dataset
 from pydicom.uid import UID, ExplicitVRLittleEndian, RLELossless, SegmentationStorage
 
-from volseg.errors import ExportError
-from volseg.export.dicom_derived import Uids, complete_identity
 from volseg.export.dicom_multiframe import packed, run_lengths, write_compressed, write_native
-from volseg.export.dicom_seg_header import Slices, add_dimensions, segmentation
-from volseg.export.dicom_source import check_grid, read_headers
+from volseg.export.dicom_seg_header import Slices, begin
 from volseg.export.regions import Mask, Regions
-from volseg.loaders.dicom.quiet import quiet
 from volseg.volume import LabelVolume
 
 #: Up to this size (bytes of pixel data) every segment has a frame on every slice. ITK takes frames to be evenly spaced
@@ -61,28 +57,11 @@ def write(mask: LabelVolume, path: Path, *, kind: Kind = "binary") -> tuple[str,
         blank, or not those that were read. ``grid-mismatch``: its slices are not where the mask is. ``format``: no
         labels, a voxel that none declares, or more frames than an object holds. ``no-room``: the disk is full.
     """
-    quiet()
-    headers = read_headers(mask, path)
-    check_grid(mask, headers, path)
-    if not mask.labels:
-        raise ExportError("a SEG needs at least one label", code="format", path=path)
     # Slice by slice in memory, as they are read from here on: else each pixel of a slice costs a cache line.
     mask = mask.mapped(np.asfortranarray)
+    begun = begin(mask, path, kind, by_segment=kind == "binary")
+    dataset, slices, notes = begun.dataset, begun.slices, begun.notes
     regions = Regions(mask, path)
-    notes = complete_identity(headers[0])
-    try:
-        uids = Uids(mask, "seg", kind)
-        dataset = segmentation(mask, headers, uids)
-        add_dimensions(dataset, uids, by_segment=kind == "binary")
-        slices = Slices(mask, headers)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        # What pydicom raises for values in the source that it can't take over. It quotes them, names of patients too.
-        raise ExportError(
-            f"the source's header has a value, or lacks one, that a SEG would take over ({type(error).__name__}); write"
-            " NIfTI, or export the series again",
-            code="format",
-            path=path,
-        ) from error
     if kind == "labelmap":
         dataset.SegmentsOverlap = "NO"
         _write_label_map(mask, dataset, slices, path)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import struct
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 
 import numpy as np
 from pydicom.dataset import Dataset, FileMetaDataset
@@ -13,11 +15,13 @@ from pydicom.tag import Tag
 from pydicom.valuerep import DSfloat
 
 from volseg import __version__
-from volseg.export.dicom_derived import Uids, coded, derived_from, series_number
+from volseg.errors import ExportError
+from volseg.export.dicom_derived import Uids, coded, complete_identity, derived_from, series_number
 from volseg.export.dicom_multiframe import element, encoded, item, sequence
-from volseg.export.dicom_source import items, reference
+from volseg.export.dicom_source import check_grid, items, read_headers, reference
 from volseg.export.terms import text, with_code
 from volseg.geometry import Geometry
+from volseg.loaders.dicom.quiet import quiet
 from volseg.volume import Code, DicomSource, Instance, Label, LabelVolume
 
 _DERIVATION = Code(value="113076", scheme="DCM", meaning="Segmentation")
@@ -35,6 +39,65 @@ _LAB_LOWEST, _LAB_RANGE = np.array([0, 128, 128]), np.array([100, 255, 255])
 #: CIELab's white point, D65, and the way from linear sRGB to XYZ (IEC 61966-2-1).
 _WHITE = np.array([95.047, 100.0, 108.883]) / 100
 _XYZ_FROM_RGB = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A SEG of whose pixels nothing is said yet.
+
+    Attributes
+    ----------
+    dataset
+        All but what tells a kind of SEG from another, the frames' headers and the pixels.
+    slices
+        Headers of frames.
+    notes
+        What the source's headers lack, a sentence each.
+    """
+
+    dataset: Dataset
+    slices: Slices
+    notes: tuple[str, ...]
+
+
+def begin(mask: LabelVolume, path: Path, kind: str, *, by_segment: bool) -> Begun:
+    """Begin a SEG.
+
+    Parameters
+    ----------
+    mask
+        The segmentation; its labels are the segments.
+    path
+        File to be written, for messages.
+    kind
+        A word for the kind of SEG, which is a part of what its UIDs are made of.
+    by_segment
+        Whether a frame is of one segment.
+
+    Raises
+    ------
+    ExportError
+        As `volseg.export.dicom_seg.write`.
+    """
+    quiet()
+    headers = read_headers(mask, path)
+    check_grid(mask, headers, path)
+    if not mask.labels:
+        raise ExportError("a SEG needs at least one label", code="format", path=path)
+    notes = complete_identity(headers[0])
+    try:
+        uids = Uids(mask, "seg", kind)
+        dataset = segmentation(mask, headers, uids)
+        add_dimensions(dataset, uids, by_segment=by_segment)
+        return Begun(dataset, Slices(mask, headers), notes)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        # What pydicom raises for values in the source that it can't take over. It quotes them, names of patients too.
+        raise ExportError(
+            f"the source's header has a value, or lacks one, that a SEG would take over ({type(error).__name__}); write"
+            " NIfTI, or export the series again",
+            code="format",
+            path=path,
+        ) from error
 
 
 def segmentation(mask: LabelVolume, headers: Sequence[Dataset], uids: Uids) -> Dataset:

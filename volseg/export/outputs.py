@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from volseg.errors import UsageError
 from volseg.results import (
     COLOURS,
+    FRACTIONAL,
     LABEL_MAP,
     MAPS,
     MESH_GLB,
@@ -227,6 +228,7 @@ OUTPUTS: tuple[Output, ...] = (
     Format("colours", COLOURS, "colours"),
     # It refers to the SEG, which is there by then.
     Format("sr", REPORT, "dicom_sr"),
+    Format("fractional", FRACTIONAL, "dicom_fractional"),
     Format("sc", SUMMARY, "dicom_sc"),
     Output("probabilities", f"{MAPS}/*.nii.gz", "maps", option=("probabilities", "entropy")),
     Output("preview", PREVIEW, "preview", option=("preview",), by_default=True),

@@ -25,5 +25,7 @@ PREVIEW = "preview.png"
 SUMMARY = "summary.sc.dcm"
 #: Folder of the maps of probabilities and entropy.
 MAPS = "probabilities"
+#: The labels' probabilities as a DICOM SEG.
+FRACTIONAL = "probabilities.seg.dcm"
 #: Folder of the copy of a series that ``--repair-uids`` makes.
 REPAIRED = "series"
