@@ -403,3 +403,10 @@ def test_how_an_array_lies_in_memory_changes_nothing(mask: LabelVolume, tmp_path
     for number, order in enumerate((np.ascontiguousarray, np.asfortranarray)):
         dicom_seg.write(mask.mapped(order), tmp_path / f"{number}.dcm")
     assert without_times(tmp_path / "0.dcm") == without_times(tmp_path / "1.dcm")
+
+
+def test_that_the_source_was_deidentified_is_said(tmp_path: Path) -> None:
+    paths = write_series(tmp_path, PatientIdentityRemoved="YES", DeidentificationMethod="by hand")
+    dicom_seg.write(blobs(*scan_from(paths)), tmp_path / "m.dcm")
+    seg = pydicom.dcmread(tmp_path / "m.dcm")
+    assert (seg.PatientIdentityRemoved, seg.DeidentificationMethod) == ("YES", "by hand")

@@ -35,6 +35,17 @@ _TYPE_2: dict[str, Callable[[Any], Any]] = {
 }
 
 
+#: What else is the same for the whole study, where the source says it: whether it was de-identified, too.
+_TAKEN_OVER = (
+    "StudyInstanceUID",
+    "StudyDescription",
+    "PatientAge",
+    "PatientWeight",
+    "PatientIdentityRemoved",
+    "DeidentificationMethod",
+)
+
+
 def series_number(header: Dataset, offset: int) -> int:
     """A number that sorts behind the study's own series and tells which of them it was made from.
 
@@ -86,7 +97,7 @@ def derived_from(header: Dataset) -> Dataset:
     dataset = Dataset()
     # A label's name may need letters that the source's character set lacks.
     dataset.SpecificCharacterSet = "ISO_IR 192"
-    for keyword in (*_TYPE_2, "StudyInstanceUID", "StudyDescription", "PatientAge", "PatientWeight"):
+    for keyword in (*_TYPE_2, *_TAKEN_OVER):
         if keyword in header:
             setattr(dataset, keyword, header[keyword].value)
     return dataset

@@ -50,7 +50,7 @@ def _summary(case: FinishedCase, header: Dataset) -> Dataset:
     dataset.SeriesDescription = text(f"volseg summary: {header.get('SeriesDescription') or 'segmentation'}")
     dataset.Modality, dataset.ConversionType = "OT", "WSD"
     dataset.ImageType, dataset.BurnedInAnnotation = ["DERIVED", "SECONDARY"], "NO"
-    dataset.PatientOrientation = dataset.Laterality = ""
+    dataset.PatientOrientation = ""
     dataset.Manufacturer = dataset.ManufacturerModelName = "volseg"
     dataset.SoftwareVersions = __version__
     dataset.ContentDate, dataset.ContentTime = now.strftime("%Y%m%d"), now.strftime("%H%M%S")
