@@ -6,7 +6,19 @@ from dataclasses import dataclass
 
 
 class UnreachableError(Exception):
-    """Nobody answers: another try may."""
+    """Nobody answers.
+
+    Parameters
+    ----------
+    said
+        Sentence on why.
+    later
+        Whether another try may be answered.
+    """
+
+    def __init__(self, said: str, *, later: bool = True) -> None:
+        super().__init__(said)
+        self.later = later
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -100,7 +100,9 @@ def _tried(instances: Sequence[Instance], to: Destination) -> Iterator[tuple[Ins
                 done += 1
                 yield instance, answer
     except UnreachableError as error:
-        yield from ((instance, Answer(accepted=False, said=str(error), later=True)) for instance in instances[done:])
+        yield from (
+            (instance, Answer(accepted=False, said=str(error), later=error.later)) for instance in instances[done:]
+        )
 
 
 def _opened(to: Destination, instances: Sequence[Instance]) -> AbstractContextManager[_Channel]:

@@ -48,7 +48,7 @@ class Association:
         if self._association.is_rejected:
             raise UnreachableError(f"{destination} rejects the association: is {destination.calling} known to it?")
         if self._association.rejected_contexts and not self._association.is_established:
-            raise UnreachableError(f"{destination} takes none of these kinds of object")
+            raise UnreachableError(f"{destination} takes none of these kinds of object", later=False)
         if not self._association.is_established:
             raise UnreachableError(f"{destination} doesn't answer")
         self._destination = destination
