@@ -53,7 +53,7 @@ def write(mask: LabelVolume, labels: Sequence[Label], slabs: Iterable[Slab], pat
     slabs
         All slices of the first label, then of the next, on the mask's grid.
     path
-        Where to; its folder exists.
+        Path of the file; its folder exists.
 
     Returns
     -------

@@ -52,7 +52,7 @@ class Begun:
     slices
         Headers of frames.
     notes
-        What the source's headers lack, a sentence each.
+        Notes on what the source's headers lack, a sentence each.
     """
 
     dataset: Dataset
