@@ -19,7 +19,8 @@ def save(mask: LabelVolume, path: str | Path, *, like: Volume | None = None) -> 
     mask
         The segmentation.
     path
-        File to write, ending in ``.nii``, ``.nii.gz`` (NIfTI) or ``.dcm`` (DICOM SEG); its folder exists.
+        File to write; its folder exists. Its ending chooses the format, the longest that fits: ``.nii.gz`` is NIfTI,
+        ``.dcm`` DICOM SEG, ``.rtstruct.dcm`` RTSTRUCT, and so on, as `volseg.export.outputs` lists them.
     like
         The scan, where the segmentation doesn't come from one (`volseg.load` reads it). The file is written as that
         scan is stored: a mask whose axes are permuted or flipped against it is turned, no voxel changes its place.
